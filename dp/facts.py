@@ -1,0 +1,34 @@
+"""What a table's owner declares in public: everything that a plan may depend on besides the query itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from types import MappingProxyType
+
+__all__ = ["DEFAULT_MAX_UNITS", "Key", "PublicFacts"]
+
+Key = int | str | bool
+"""A value of a grouping column: public, exact, comparable without rounding (so no floats)."""
+
+DEFAULT_MAX_UNITS = 2**34
+"""The greatest number of privacy units where none is declared: twice the people alive."""
+
+
+@dataclass(frozen=True)
+class PublicFacts:
+    """Declared facts of one table.
+
+    Attributes:
+        unit: columns that together identify the privacy unit; a row in which one of them is NULL belongs to
+            nobody and is dropped.
+        bounds: column -> (lower, upper), the clamp that an aggregate uses when it names none.
+        keys: column -> the public list of its group keys.
+        max_units: the greatest number of units that the table may hold; proves at plan time that no sum wraps.
+    """
+
+    unit: tuple[str, ...]
+    bounds: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=lambda: MappingProxyType({}))
+    keys: Mapping[str, tuple[Key, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    max_units: int = DEFAULT_MAX_UNITS

@@ -1,0 +1,1 @@
+"""Runnable jobs, each with the data that it needs."""

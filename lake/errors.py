@@ -1,0 +1,67 @@
+"""Errors of tables, ledgers and local sessions.
+
+SparkMpcError
+ +- LedgerError            the ledger cannot be used: not ours, wrong version, busy, on a network file system
+ |   +- LedgerMissing      no ledger at that path; jobs never create one
+ |   +- ClaimLost          the claim is no longer in the state that the step needs
+ |       +- LeaseExpired   because its lease ran out before it was armed
+ +- VersionUnavailable     no Delta table, no such version, or its files were vacuumed away
+ +- SessionError           Spark cannot be started here: no usable Java, or no Delta jars
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dp.errors import SparkMpcError
+
+__all__ = ["ClaimLost", "LeaseExpired", "LedgerError", "LedgerMissing", "SessionError", "VersionUnavailable"]
+
+
+class LedgerError(SparkMpcError):
+    """A ledger that cannot be used as it is; nothing was debited.
+
+    Args:
+        path: the ledger file.
+        problem: what is wrong, without any stored value.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+        self.path = path
+        self.remedy = remedy
+        super().__init__(f"ledger {str(path)!r}: {problem}; {remedy}")
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger file at the path; opening never creates one."""
+
+
+class ClaimLost(LedgerError):
+    """A claim that may no longer take the step: released, already armed, renewed by another holder, or unknown."""
+
+
+class LeaseExpired(ClaimLost):
+    """A reservation whose lease ran out; its budget is available to others again."""
+
+
+class VersionUnavailable(SparkMpcError):
+    """A pinned version of a Delta table that cannot be read.
+
+    Args:
+        path: the table.
+        version: the version asked for; None for the latest.
+        problem: what is wrong.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, path: str, version: int | None, problem: str, remedy: str) -> None:
+        self.path = path
+        self.version = version
+        self.remedy = remedy
+        shown = "latest version" if version is None else f"version {version}"
+        super().__init__(f"table {path!r}, {shown}: {problem}; {remedy}")
+
+
+class SessionError(SparkMpcError):
+    """Spark with Delta cannot be started on this machine; the message names the remedy."""

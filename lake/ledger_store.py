@@ -1,0 +1,232 @@
+"""The file under a ledger: made atomically, opened only if it is ours, written in one transaction at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from lake.errors import LedgerError, LedgerMissing
+from lake.filesystems import refuse_network_file_system
+
+__all__ = ["SCHEMA_VERSION", "LedgerStore"]
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x6D70634C  # "mpcL": tells a ledger from any other SQLite file
+
+_BUSY_SECONDS = 10.0
+_BUSY_ATTEMPTS = 3
+
+# Amounts are exact, so they are text ("1/10"); times are seconds since the epoch.
+_SCHEMA = """
+CREATE TABLE ledger (
+    only_row   INTEGER PRIMARY KEY CHECK (only_row = 1),
+    ledger_id  TEXT NOT NULL,
+    capacity   TEXT NOT NULL,
+    created_at REAL NOT NULL
+) STRICT;
+CREATE TABLE entries (
+    number           INTEGER PRIMARY KEY AUTOINCREMENT,
+    claim_id         TEXT NOT NULL UNIQUE,
+    request_id       TEXT NOT NULL UNIQUE,
+    run_id           TEXT NOT NULL,
+    table_name       TEXT NOT NULL,
+    data_version     TEXT NOT NULL,
+    purpose          TEXT NOT NULL,
+    release_key      TEXT NOT NULL,
+    price            TEXT NOT NULL,
+    state            TEXT NOT NULL CHECK (state IN ('reserved', 'armed', 'spent', 'released')),
+    fence            INTEGER NOT NULL,
+    lease_seconds    REAL NOT NULL,
+    lease_expires_at REAL NOT NULL,
+    noised           BLOB,
+    created_at       REAL NOT NULL,
+    updated_at       REAL NOT NULL,
+    CHECK (noised IS NULL OR state IN ('armed', 'spent'))
+) STRICT;
+CREATE INDEX entries_by_state ON entries (state, price, lease_expires_at);
+CREATE INDEX entries_by_release_key ON entries (release_key);
+CREATE TABLE releases (
+    release_key TEXT PRIMARY KEY,
+    claim_id    TEXT NOT NULL REFERENCES entries (claim_id),
+    release     BLOB NOT NULL,
+    stored_at   REAL NOT NULL
+) STRICT;
+"""
+
+
+class LedgerStore:
+    """An open ledger file.
+
+    Invariant: every write goes to the file that stands at `path` now, never to one that was deleted or replaced since.
+    Safe to share between threads; a forked child must open its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing ledger.
+
+        Raises:
+            LedgerMissing: no such file.
+            LedgerError: not a ledger, another schema version, or a network file system.
+        """
+        self.path = path.resolve()
+        if not self.path.is_file():
+            raise _missing(self.path)
+        refuse_network_file_system(self.path)
+        self._identity = _file_identity(self.path)
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._connection = _connect(self.path)
+        try:
+            self._check_header()
+            _make_durable(self._connection)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise LedgerError(self.path, f"not a ledger ({error})", "give the path of a ledger file") from None
+        except LedgerError:
+            self._connection.close()
+            raise
+
+    @staticmethod
+    def create(path: Path, *, ledger_id: str, capacity: str, created_at: float) -> None:
+        """Write a new ledger file that only its owner may read; it appears at `path` complete or not at all.
+
+        Raises:
+            LedgerError: something stands there already, the directory is missing, or a network file system.
+        """
+        path = path.resolve()
+        if not path.parent.is_dir():
+            raise LedgerError(path, "its directory does not exist", "make the directory first")
+        refuse_network_file_system(path)
+        _refuse_leftovers(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ledger-") as scratch:
+            draft = Path(scratch) / "draft"
+            draft.touch(mode=0o600)
+            with contextlib.closing(_connect(draft)) as connection:
+                _make_durable(connection)
+                connection.executescript(_SCHEMA)
+                connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?)", (ledger_id, capacity, created_at))
+                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            _publish(draft, path)
+
+    def close(self) -> None:
+        """Close the file; what was acknowledged is on disk already."""
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Everything inside happens at once and durably, or not at all.
+
+        Raises:
+            LedgerMissing: the file was deleted since it was opened.
+            LedgerError: it was replaced, it stayed busy, or SQLite failed (a full disk).
+        """
+        if os.getpid() != self._process:
+            raise LedgerError(self.path, "this handle belongs to the parent process", "open the ledger in the child")
+        with self._lock:
+            try:
+                self._begin()
+                self._check_in_place()
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
+            finally:
+                self._roll_back()
+
+    def _begin(self) -> None:
+        """BEGIN IMMEDIATE: the write lock comes first, so that no check is made on a state that is then lost."""
+        for _ in range(_BUSY_ATTEMPTS):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+            else:
+                return
+        waited = _BUSY_SECONDS * _BUSY_ATTEMPTS
+        raise LedgerError(
+            self.path, f"locked by another process for {waited:.0f} s", "see who holds it, then try again"
+        )
+
+    def _roll_back(self) -> None:
+        """Undo what was not committed; nothing to do where it was."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+    def _check_header(self) -> None:
+        application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if application != _APPLICATION_ID:
+            raise LedgerError(self.path, "not a ledger", "give the path of a ledger file")
+        if found != SCHEMA_VERSION:
+            problem = f"has schema version {found}, this library reads {SCHEMA_VERSION}"
+            raise LedgerError(self.path, problem, "use the version of spark-mpc that wrote it")
+
+    def _check_in_place(self) -> None:
+        """A deleted file still takes writes, and forgets them: look before every transaction."""
+        try:
+            identity = _file_identity(self.path)
+        except FileNotFoundError:
+            raise _missing(self.path) from None
+        if identity != self._identity:
+            raise LedgerError(self.path, "was replaced since it was opened", "open it again")
+
+
+def _missing(path: Path) -> LedgerMissing:
+    return LedgerMissing(path, "there is no such file", "ask its steward to create it, or to restore it from a backup")
+
+
+def _file_identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """A connection to an existing file, without implicit transactions."""
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+    )
+
+
+def _make_durable(connection: sqlite3.Connection) -> None:
+    """A commit returns after its log is on the disk; what is deleted is overwritten."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA fullfsync = ON")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _refuse_leftovers(path: Path) -> None:
+    """SQLite would replay the log of a ledger that was deleted into a new one of the same name."""
+    if path.exists():
+        raise _taken(path)
+    for suffix in ("-wal", "-shm", "-journal"):
+        leftover = path.with_name(path.name + suffix)
+        if leftover.exists():
+            problem = f"{leftover.name!r} of an earlier ledger is still there"
+            raise LedgerError(path, problem, "find out what became of that ledger, then choose another path")
+
+
+def _taken(path: Path) -> LedgerError:
+    return LedgerError(path, "exists already", "open it, or choose another path: a ledger is never reset")
+
+
+def _publish(draft: Path, path: Path) -> None:
+    """Give a finished file its name; a link, unlike a rename, fails where something stands already."""
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

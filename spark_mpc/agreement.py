@@ -1,0 +1,125 @@
+"""The first step of a run: greet, compare, sign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dp._about import __version__
+from dp.ledger import BudgetLedger
+from dp.one_lake import Source
+from dp.query import digest
+from spark_mpc.errors import SignatureRefused
+from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, shortened, transcript
+from spark_mpc.identity import AttemptKey, verify
+from spark_mpc.party import Party, Task
+from spark_mpc.ring import PairKey
+from spark_mpc.transport.base import RENDEZVOUS
+
+__all__ = ["Agreement", "Greeting", "agree", "greet"]
+
+_HELLO_BYTES = 64 * 1024
+_AGREED_BYTES = 4 * 1024
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """All hellos of an attempt, compared and found equal in what they mean.
+
+    Attributes:
+        run: their transcript.
+        hellos: by party, this one's among them.
+        attempt_key: the private half of this party's.
+    """
+
+    run: bytes
+    hellos: Mapping[str, Hello]
+    attempt_key: AttemptKey = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One run among parties that mean the same.
+
+    Attributes:
+        run: its id.
+        release_key: names the release in every ledger: the task and all data versions.
+        keys: the mask keys of this attempt.
+        standings: what every party's ledger holds of the release.
+    """
+
+    run: bytes
+    release_key: str
+    keys: tuple[PairKey, ...] = field(repr=False)
+    standings: Mapping[str, Standing]
+
+    def resumes(self, party: str) -> bool:
+        """Whether a party has paid before and masks its stored vector afresh."""
+        return self.standings[party] == "noised"
+
+    @property
+    def holders(self) -> list[str]:
+        """Parties whose ledger has the result already."""
+        return sorted(party for party, standing in self.standings.items() if standing == "release")
+
+
+def greet(party: Party, task: Task, source: Source) -> Greeting:
+    """Exchange hellos and compare them.
+
+    Raises:
+        Disagreement: a peer means something else; it names every difference. Nothing was sent but the hello.
+    """
+    attempt_key = AttemptKey()
+    mine = Hello(
+        party=party.name,
+        version=__version__,
+        protocol=task.protocol.name,
+        federation=party.federation.public(),
+        task=shortened(task.to_json()),
+        data_version=source.data_version,
+        nonce=Hello.fresh_nonce(),
+        attempt_key=attempt_key.public.hex(),
+    )
+    answers = party.exchange(RENDEZVOUS, "hello", mine.to_bytes(), _HELLO_BYTES)
+    hellos = {peer: Hello.from_bytes(data, peer) for peer, data in answers.items()}
+    for theirs in hellos.values():
+        compare(mine, theirs)
+    hellos[party.name] = mine
+    return Greeting(transcript(hellos), hellos, attempt_key)
+
+
+def agree(party: Party, task: Task, greeting: Greeting) -> Agreement:
+    """Sign the run, check the peers' signatures, and derive this attempt's keys.
+
+    Raises:
+        SignatureRefused: a peer's signature is not by a certificate that is pinned for it, over this run.
+    """
+    run, versions = greeting.run, {name: hello.data_version for name, hello in greeting.hellos.items()}
+    key = digest({"task": task.to_json(), "data_versions": versions}).hex()
+    standing = _standing(party.ledger, key)
+    signature = party.identity.sign(Agreed.signed_content(run, party.name, standing))
+    answers = party.exchange(run, "agree", Agreed(signature.hex(), standing).to_bytes(), _AGREED_BYTES)
+    standings: dict[str, Standing] = {party.name: standing}
+    for peer, data in answers.items():
+        theirs = Agreed.from_bytes(data, peer)
+        _verify(party.federation.peer(peer).certificates, theirs, run, peer)
+        standings[peer] = theirs.standing
+    return Agreement(run, key, pair_keys(party.name, greeting.attempt_key, greeting.hellos, run), standings)
+
+
+def _standing(ledger: BudgetLedger, release_key: str) -> Standing:
+    if ledger.stored_release(release_key) is not None:
+        return "release"
+    resumable = ledger.resumable(release_key)
+    return "noised" if resumable is not None and resumable.noised else "new"
+
+
+def _verify(certificates: tuple[str, ...], theirs: Agreed, run: bytes, peer: str) -> None:
+    """One of the peer's pinned certificates signed (it has several while it rotates them)."""
+    content = Agreed.signed_content(run, peer, theirs.standing)
+    for certificate in certificates:
+        try:
+            return verify(certificate, theirs.signature_bytes, content)
+        except SignatureRefused:
+            continue
+    raise SignatureRefused(f"agreement of {peer}: not signed by a certificate that is pinned for it")

@@ -1,0 +1,219 @@
+"""Queries over all parties' tables together: the same words as on one lake, with everybody's rows behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pyspark.sql import Column, SparkSession
+
+from dp.aggregates import Aggregate
+from dp.errors import InvalidArgument
+from dp.exact import Exact
+from dp.explanation import Explanation, explain_plan
+from dp.facts import Key
+from dp.frame import GroupedFrame, PrivateFrame, PrivateQuery
+from dp.plan import NoiseParties, Plan, guarantee, make_plan
+from dp.release import Release
+from spark_mpc.additive import SumProtocol
+from spark_mpc.errors import RunAborted
+from spark_mpc.federation_file import FederationFile
+from spark_mpc.party import Party, Task
+from spark_mpc.run import run_party
+
+__all__ = ["DISJOINT", "FederatedFrame", "FederatedGroups", "FederatedQuery", "Means", "Overlap"]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """At how many parties one privacy unit may have rows; declared, public, and part of the sensitivity.
+
+    Args:
+        at_most: 1 where the parties' units are known to differ; else how many parties may share a unit.
+    """
+
+    at_most: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.at_most, int) or isinstance(self.at_most, bool) or self.at_most < 1:
+            raise InvalidArgument("at_most", self.at_most, "a unit is at 1 party or more")
+
+
+DISJOINT = Overlap(at_most=1)
+"""No privacy unit has rows at two parties."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a study lends to its queries.
+
+    Attributes:
+        file: the federation's rules.
+        parties: those that run in this process.
+        protocol: how vectors are added up.
+        spark: the session in which releases appear.
+    """
+
+    file: FederationFile = field(repr=False)
+    parties: tuple[Party, ...] = field(repr=False)
+    protocol: SumProtocol = field(repr=False)
+    spark: SparkSession = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FederatedFrame:
+    """The parties' rows under one name: mine, and the others', which stay secret. See `dp.PrivateFrame`."""
+
+    means: Means = field(repr=False)
+    name: str
+    frames: Mapping[str, PrivateFrame]
+    parties_per_unit: int
+
+    def where(self, condition: str | Column) -> Self:
+        """Keep the rows that satisfy a condition; all parties must write it alike."""
+        return replace(self, frames={party: frame.where(condition) for party, frame in self.frames.items()})
+
+    filter = where
+
+    def groupBy(
+        self,
+        *columns: str,
+        keys: Sequence[Key | tuple[Key, ...]] | None = None,
+        max_groups: int | None = None,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+    ) -> FederatedGroups:
+        """Group by public keys, and say how much of one unit counts at each party; see `PrivateFrame.groupBy`."""
+        bounds = {"max_groups": max_groups, "max_rows": max_rows, "max_total_rows": max_total_rows}
+        groups = {party: frame.groupBy(*columns, keys=keys, **bounds) for party, frame in self.frames.items()}
+        return FederatedGroups(self, groups)
+
+    def agg(
+        self, *aggregates: Aggregate, max_rows: int | None = None, max_total_rows: int | None = None
+    ) -> FederatedQuery:
+        """Aggregate all rows as one group; see `groupBy`."""
+        return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows).agg(*aggregates)
+
+
+@dataclass(frozen=True)
+class FederatedGroups:
+    """A FederatedFrame with groups and bounds; `agg` makes it a query."""
+
+    frame: FederatedFrame
+    groups: Mapping[str, GroupedFrame]
+
+    def agg(self, *aggregates: Aggregate) -> FederatedQuery:
+        """Name the aggregates, any number of them; they share one budget, split by their weights."""
+        return FederatedQuery(self.frame, {party: group.agg(*aggregates) for party, group in self.groups.items()})
+
+
+@dataclass(frozen=True)
+class FederatedQuery:
+    """A query over all parties. `explain` is free; `release` runs it and every owner's ledger pays the full price."""
+
+    frame: FederatedFrame
+    queries: Mapping[str, PrivateQuery]
+
+    def explain(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        rho: Exact | None = None,
+        recipients: Sequence[str] | None = None,
+    ) -> Explanation:
+        """Plan, price, expected error, protocol cost and leakage, before any row is read or any peer is asked."""
+        means, (query, *_) = self.frame.means, self.queries.values()
+        file = means.file
+        plan = self._plan(query, epsilon, delta, rho)
+        opened_to = self._recipients(recipients)
+        cost = means.protocol.cost(len(file.parties), len(opened_to), plan.length)
+        sources = tuple(
+            f"{party}: {q.frame.name} at version {q.frame.data_version}" for party, q in self.queries.items()
+        )
+        others = [peer.name for peer in file.parties if peer.name not in self.queries]
+        secret = (f"{', '.join(others)}: their part of {self.frame.name!r}, secret",) if others else ()
+        more = {
+            "Protocol": (
+                f"{means.protocol.name}, {len(file.parties)} parties, semi-honest, up to {file.t} of them colluding",
+                f"{plan.noise.copies} noise parts, of which {plan.noise.honest} suffice alone",
+                f"{cost.rounds} rounds, {cost.payload_bytes:,} bytes of shares sent by a party",
+            ),
+            "Leaks": (
+                "the group keys, the bounds and everything else on this page; the parties' names and data versions",
+                f"{plan.length} cells, whatever the data; timing is not hidden",
+                f"the result is opened to {', '.join(opened_to)}",
+            ),
+        }
+        return explain_plan(plan, (*sources, *secret), more)
+
+    def release(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        rho: Exact | None = None,
+        recipients: Sequence[str] | None = None,
+        staging: str | None = None,
+    ) -> Release | None:
+        """Run the query with the other parties, who run it too; what was released before is answered for free.
+
+        Args:
+            epsilon: > 0, exact: "0.1".
+            delta: 0 <= delta < 1; above 0, Gaussian noise is used where it is smaller.
+            rho: in place of epsilon: zero-concentrated differential privacy.
+            recipients: the parties to which the result is opened; default: all.
+            staging: a private directory for vectors of more than a million cells, if executors are elsewhere.
+
+        Returns:
+            The release; None at a party that contributes and is no recipient.
+
+        Raises:
+            InvalidArgument: an impossible guarantee, sums that could wrap, or an unknown recipient; nothing is paid.
+            BudgetExceeded: this party's ledger has less left; nobody has paid.
+            Disagreement: a peer means something else; nothing was shared or paid.
+            PeerLost, AbortedByPeer: ledgers that had armed have paid in full, the others nothing; run it again.
+
+        Guarantees: the release satisfies the guarantee towards any coalition of up to t parties, recipients included.
+        """
+        opened_to = self._recipients(recipients)
+        means = self.frame.means
+
+        def run(party: Party) -> Release | None:
+            query = self.queries[party.name]
+            plan = self._plan(query, epsilon, delta, rho)
+            task = Task(self.frame.name, plan, opened_to, means.protocol)
+            return run_party(party, task, query.frame.source, staging)
+
+        return _everybody(run, means.parties)
+
+    def _plan(self, query: PrivateQuery, epsilon: Exact | None, delta: Exact, rho: Exact | None) -> Plan:
+        file = self.frame.means.file
+        parties = len(file.parties)
+        return make_plan(
+            query.query,
+            guarantee(epsilon, delta, rho),
+            parties=parties,
+            parties_per_unit=self.frame.parties_per_unit,
+            noise=NoiseParties(copies=parties, honest=parties - file.t),
+        )
+
+    def _recipients(self, recipients: Sequence[str] | None) -> tuple[str, ...]:
+        everybody = tuple(peer.name for peer in self.frame.means.file.parties)
+        chosen = everybody if recipients is None else tuple(sorted(set(recipients)))
+        if not chosen or not set(chosen) <= set(everybody):
+            raise InvalidArgument("recipients", recipients, f"name at least one of {list(everybody)}")
+        return chosen
+
+
+def _everybody(run: Callable[[Party], Release | None], parties: Sequence[Party]) -> Release | None:
+    """Run every party of this process at once; the first recipient's release is returned."""
+    with ThreadPoolExecutor(len(parties)) as pool:
+        futures = [pool.submit(run, party) for party in parties]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    # the cause, not its echo at the parties that were told of it
+    for error in sorted(errors, key=lambda error: isinstance(error, RunAborted)):
+        raise error
+    return next((release for future in futures if (release := future.result()) is not None), None)

@@ -1,0 +1,191 @@
+"""Agreement before anything is shared: what the parties say to each other, and the keys that follow from it.
+
+Two messages. `Hello` names everything that must be equal and carries a nonce and an ephemeral X25519 key. Its
+transcript, all hellos together, is the run; each party signs it, so that the keys of a run belong to these parties,
+this plan, these data versions and this attempt alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from dp.query import canonical, digest
+from spark_mpc.errors import Disagreement, WireError
+from spark_mpc.federation_file import differences
+from spark_mpc.identity import AttemptKey, derive
+from spark_mpc.ring import KEY_BYTES, PairKey
+
+__all__ = ["Agreed", "Hello", "Standing", "compare", "pair_keys", "shortened", "transcript"]
+
+_NONCE_BYTES = 32
+_LONG_LIST_BYTES = 4096
+
+Standing = Literal["new", "noised", "release"]
+"""What a party's ledger holds of this release: nothing, a paid noised vector without a result, or the result."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a party says first. Everything in it is public.
+
+    Attributes:
+        party: who speaks; checked against the certificate by the transport.
+        version: of spark-mpc.
+        protocol: how vectors are added up.
+        federation: the federation file's public content.
+        task: contribution, recipients and the whole plan.
+        data_version: the pinned version of its own table.
+        nonce: 32 fresh bytes, hexadecimal.
+        attempt_key: the public half of its X25519 key for this attempt, hexadecimal.
+    """
+
+    party: str
+    version: str
+    protocol: str
+    federation: Mapping[str, object]
+    task: Mapping[str, object]
+    data_version: str
+    nonce: str
+    attempt_key: str
+
+    @staticmethod
+    def fresh_nonce() -> str:
+        """32 bytes from the operating system, hexadecimal."""
+        return secrets.token_hex(_NONCE_BYTES)
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, party: str) -> Hello:
+        """Read a peer's hello, strictly.
+
+        Raises:
+            WireError: not a hello of this party.
+        """
+        fields = _json_object(data, cls.__dataclass_fields__, party)
+        dictionaries = {"federation", "task"}
+        well_typed = all(isinstance(v, dict if k in dictionaries else str) for k, v in fields.items())
+        if not well_typed or fields["party"] != party or len(str(fields["nonce"])) != 2 * _NONCE_BYTES:
+            raise WireError(f"hello of {party}: its fields are not those of a hello")
+        return cls(**fields)  # type: ignore[arg-type]
+
+
+def shortened(public: Mapping[str, object]) -> dict[str, object]:
+    """Public fields whose long lists are replaced by their digests, so that a hello stays short."""
+    return {name: _shortened(value) for name, value in public.items()}
+
+
+def _shortened(value: object) -> object:
+    if isinstance(value, Mapping):
+        return shortened(value)
+    if isinstance(value, list) and len(canonical({"": value})) > _LONG_LIST_BYTES:
+        return {"items": len(value), "sha256": digest({"": value}).hex()}
+    return value
+
+
+def compare(mine: Hello, theirs: Hello) -> None:
+    """Refuse a peer that means anything else.
+
+    Raises:
+        Disagreement: every difference, by name, with both values.
+    """
+    shared = ("version", "protocol", "federation", "task")
+    here, there = ({name: getattr(hello, name) for name in shared} for hello in (mine, theirs))
+    found = differences(here, there, theirs.party)
+    if found:
+        raise Disagreement(found)
+    if canonical(here) != canonical(there):  # fail closed, whatever the lines above can show
+        raise Disagreement([f"the plans here and at {theirs.party} differ in form"])
+
+
+def transcript(hellos: Mapping[str, Hello]) -> bytes:
+    """SHA-256 over all hellos in the order of their parties: the run's id, equal at everyone who saw the same."""
+    state = hashlib.sha256(b"spark-mpc run 1\0")
+    for party in sorted(hellos):
+        data = hellos[party].to_bytes()
+        state.update(len(data).to_bytes(8, "big") + data)
+    return state.digest()
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What a party says second: its signature over the run, and what its ledger holds of the release.
+
+    Attributes:
+        signature: over the run and the standing, by its certificate's key; hexadecimal.
+        standing: see `Standing`.
+    """
+
+    signature: str
+    standing: Standing
+
+    @staticmethod
+    def signed_content(run: bytes, party: str, standing: Standing) -> bytes:
+        """What is signed."""
+        return b"spark-mpc agree 1\0" + run + f"{party}\0{standing}".encode()
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical(asdict(self))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, party: str) -> Agreed:
+        """Read a peer's agreement, strictly.
+
+        Raises:
+            WireError: not an agreement.
+        """
+        fields = _json_object(data, cls.__dataclass_fields__, party)
+        if fields["standing"] not in ("new", "noised", "release") or not isinstance(fields["signature"], str):
+            raise WireError(f"agreement of {party}: its fields are not those of an agreement")
+        return cls(**fields)  # type: ignore[arg-type]
+
+    @property
+    def signature_bytes(self) -> bytes:
+        """The signature as bytes; empty, and so refused, where it is not hexadecimal."""
+        try:
+            return bytes.fromhex(self.signature)
+        except ValueError:
+            return b""
+
+
+def pair_keys(me: str, attempt_key: AttemptKey, hellos: Mapping[str, Hello], run: bytes) -> tuple[PairKey, ...]:
+    """The mask keys of this attempt, one for every other party, in the order of their names.
+
+    Guarantees: fresh for every attempt, since attempt keys and the run are; equal at both ends, which stand on
+        opposite sides of the mask; independent between pairs.
+    Source: RFC 7748 (X25519), RFC 5869 (HKDF).
+    """
+    keys = []
+    for peer in sorted(hellos):
+        if peer == me:
+            continue
+        secret = attempt_key.shared_secret(_hex(hellos[peer].attempt_key, peer))
+        first, second = sorted((me, peer))
+        info = f"spark-mpc additive mask 1|{first}|{second}".encode()
+        keys.append(PairKey(derive(secret, salt=run, info=info, length=KEY_BYTES), adds=me == first))
+    return tuple(keys)
+
+
+def _hex(text: str, party: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise WireError(f"hello of {party}: its attempt key is not hexadecimal") from None
+
+
+def _json_object(data: bytes, expected: Mapping[str, object], party: str) -> dict[str, object]:
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise WireError(f"message of {party} is not JSON") from None
+    if not isinstance(fields, dict) or set(fields) != set(expected):
+        raise WireError(f"message of {party} has other fields than {sorted(expected)}")
+    return fields

@@ -1,0 +1,219 @@
+"""The path of a query over several parties, as one of them walks it.
+
+agree     hello, compare, sign: one run, its keys, and what every ledger holds of the release
+reserve   this party's ledger claims the price, durably
+local     bounding and aggregation on this party's Spark
+noise     this party's part, once; what was noised is stored when the claim is armed
+ready     nobody arms before everybody can
+arm       durable and final, before the first byte from which a result can follow
+open      masked uploads to the recipients, who add them up
+commit    the ledger stores the release
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import numpy as np
+
+from dp.ledger import Claim
+from dp.local import Vector, local_cells, staging_for
+from dp.one_lake import Source, purpose
+from dp.release import Release, StoredRelease
+from spark_mpc.agreement import Agreement, agree, greet
+from spark_mpc.errors import FederationError
+from spark_mpc.key_service import serve_keys
+from spark_mpc.leases import LEASE_SECONDS, keep_lease
+from spark_mpc.party import Party, Task, first_failure, public_reason
+from spark_mpc.ring import Words
+from spark_mpc.transport.base import RENDEZVOUS
+
+__all__ = ["run_party"]
+
+_STORED_OVERHEAD_BYTES = 4 * 1024
+
+
+@contextmanager
+def _told_to_peers(party: Party, run: bytes) -> Iterator[None]:
+    """End the run at every party when it fails here."""
+    try:
+        yield
+    except BaseException as error:
+        party.transport.abort(run, public_reason(error))
+        raise
+
+
+def run_party(party: Party, task: Task, source: Source, staging: str | None) -> Release | None:
+    """Walk the path as one party.
+
+    Args:
+        party: who walks.
+        task: what is asked; the peers must ask the same.
+        source: this party's own rows.
+        staging: a private directory for long vectors, if executors are elsewhere.
+
+    Returns:
+        The release; None for a party that is no recipient.
+
+    Raises:
+        Disagreement: a peer means something else; nothing was reserved or sent.
+        BudgetExceeded: this party's ledger has less left; nobody has paid.
+        PeerLost, AbortedByPeer: a peer is gone or gave up. Ledgers that had armed have paid, the others have not.
+
+    Guarantees: a result anywhere means that every contributor's ledger had armed. Of what is raised here the peers are
+        told the kind of error, nothing more.
+    """
+    # the price is checked against this ledger's kind before anybody is bothered
+    price = task.plan.price(type(party.ledger.capacity))
+    with _told_to_peers(party, RENDEZVOUS):
+        party.enter("agree")
+        greeting = greet(party, task, source)
+        party.transport.begin(greeting.run)
+    with _told_to_peers(party, greeting.run):
+        agreement = agree(party, task, greeting)
+        if agreement.holders:
+            stored = _fetched(party, task, agreement)
+        else:
+            stored = _contributed(party, task, source, agreement, staging)
+    _take_leave(party, greeting.run)
+    party.enter("release")
+    if stored is None:
+        return None
+    return Release.of(task.plan, stored, source.spark, price, paid_before=bool(agreement.holders))
+
+
+def _contributed(
+    party: Party, task: Task, source: Source, agreement: Agreement, staging: str | None
+) -> StoredRelease | None:
+    resumable = party.ledger.resumable(agreement.release_key) if agreement.resumes(party.name) else None
+    with staging_for(task.plan.length, source.spark, staging, party.long_cells) as directory:
+        if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
+            claim, noised = resumable.claim, Vector(task.plan.length, words=np.frombuffer(resumable.noised, "<u8"))
+            _ready(party, agreement)
+        else:
+            claim, noised = _noised_and_armed(party, task, source, agreement, directory)
+        party.enter("open")
+        return _opened(party, task, agreement, claim, _masked(task, agreement, source, noised))
+
+
+def _noised_and_armed(
+    party: Party, task: Task, source: Source, agreement: Agreement, directory: str
+) -> tuple[Claim, Vector]:
+    party.enter("reserve")
+    reserved = party.ledger.reserve(
+        request_id=agreement.run.hex(),
+        price=task.plan.price(type(party.ledger.capacity)),
+        table=source.name,
+        data_version=source.data_version,
+        release_key=agreement.release_key,
+        run_id=agreement.run.hex(),
+        purpose=purpose(task.plan),
+        lease_seconds=LEASE_SECONDS,
+    )
+    with keep_lease(party.ledger, reserved) as lease:
+        party.enter("local")
+        cells = local_cells(source.df, task.plan, partitions=source.partitions)
+        exact = Vector.of_cells(cells, task.plan.length, partitions=source.partitions, long_cells=party.long_cells)
+        exact = exact.staged(directory)
+        party.enter("noise")
+        noised = exact.map(task.protocol.noise(task.plan)).staged(directory)
+        _ready(party, agreement)
+        claim = lease.claim
+    party.enter("arm")
+    # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
+    party.ledger.arm(claim, b"" if noised.words is None else noised.words.astype("<u8").tobytes())
+    return claim, noised
+
+
+def _ready(party: Party, agreement: Agreement) -> None:
+    party.enter("ready")
+    party.exchange(agreement.run, "ready", b"", 0)
+
+
+def _masked(task: Task, agreement: Agreement, source: Source, noised: Vector) -> Words:
+    """This party's upload: masked once, here or on the executors; the driver only joins masked words."""
+    if noised.words is not None:
+        return noised.map(task.protocol.mask(task.plan.length, agreement.keys)).collect()
+    with serve_keys(agreement.keys, _driver_host(source)) as ticket:
+        return noised.map(task.protocol.mask_on_executors(task.plan.length, ticket)).collect()
+
+
+def _driver_host(source: Source) -> str:
+    if (source.spark.conf.get("spark.master") or "").startswith("local"):
+        return "127.0.0.1"
+    return source.spark.conf.get("spark.driver.host") or "127.0.0.1"
+
+
+def _opened(party: Party, task: Task, agreement: Agreement, claim: Claim, masked: Words) -> StoredRelease | None:
+    """Upload to the recipients; as one of them, add everything up and commit."""
+    transport, run, mine = party.transport, agreement.run, party.name in task.recipients
+    uploads = {peer: np.empty_like(masked) for peer in transport.peers} if mine else {}
+    with party.together(run) as pool:
+        receiving = [
+            pool.submit(transport.receive_into, peer, run, "upload", words.data.cast("B"))
+            for peer, words in uploads.items()
+        ]
+        view = masked.data.cast("B")
+        sending = [
+            pool.submit(transport.send, peer, run, "upload", view) for peer in task.recipients if peer != party.name
+        ]
+        first_failure(receiving)
+        stored = _commit(party, claim, run, masked, uploads) if mine else None
+        if stored is None:
+            first_failure(sending)
+            party.enter("commit")
+            party.ledger.commit(claim, None)
+        else:
+            with suppress(FederationError):  # this party has its result; a recipient that is gone fetches it later
+                first_failure(sending)
+    return stored
+
+
+def _commit(party: Party, claim: Claim, run: bytes, masked: Words, uploads: dict[str, Words]) -> StoredRelease:
+    total = masked.copy()
+    for words in uploads.values():
+        np.add(total, words, out=total)  # modulo 2^64: the masks cancel here and nowhere else
+    stored = StoredRelease(run.hex(), total)
+    party.enter("commit")
+    party.ledger.commit(claim, stored.to_bytes())
+    return stored
+
+
+def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | None:
+    """The release is paid for and somebody has it: recipients who lost it get it from the first who holds it."""
+    holder, *_ = agreement.holders
+    missing = [name for name in task.recipients if agreement.standings[name] != "release"]
+    stored = party.ledger.stored_release(agreement.release_key)
+    if party.name == holder and stored is not None:
+        for name in missing:
+            party.transport.send(name, agreement.run, "release", stored)
+    if stored is None and party.name in missing:
+        stored = _received_release(party, task, agreement, holder)
+    return None if stored is None else StoredRelease.from_bytes(stored, task.plan.length)
+
+
+def _received_release(party: Party, task: Task, agreement: Agreement, holder: str) -> bytes:
+    paid = party.ledger.resumable(agreement.release_key)
+    limit = 8 * task.plan.length + _STORED_OVERHEAD_BYTES
+    data = party.transport.receive(holder, agreement.run, "release", limit)
+    if paid is None:
+        remedy = "open the ledger that paid, or ask the steward where it is"
+        raise FederationError(f"{holder} holds this release, but this ledger has not paid for it: {remedy}")
+    StoredRelease.from_bytes(data, task.plan.length)
+    party.ledger.commit(paid.claim, data)
+    return data
+
+
+def _take_leave(party: Party, run: bytes) -> None:
+    """Wait until no peer needs this process any more; one that is lost now has lost nothing, and ends no run."""
+
+    def farewell(peer: str) -> None:
+        with suppress(FederationError):
+            party.transport.send(peer, run, "done", b"")
+            party.transport.receive(peer, run, "done", 0)
+
+    with ThreadPoolExecutor(len(party.transport.peers)) as pool:
+        list(pool.map(farewell, party.transport.peers))
+    party.transport.finish(run)

@@ -1,0 +1,483 @@
+"""What one party knows of its runs: which messages it may take, which it has, and whether its peers are still there.
+
+Threads of the transport bring messages and news of the peers; the party's own thread waits for them. Everything changes
+under one condition. `check` reads without it, because it is called while bytes flow and while other locks are held.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from spark_mpc.errors import AbortedByPeer, FederationError, PeerLost, RunAborted, WireError
+from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Progress, Traffic
+from spark_mpc.wire import INLINE_BYTES, Header, RunState, Status
+
+__all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox", "Sink"]
+
+POLL_SECONDS = 0.1
+_PATIENCE_SECONDS = 1.0  # a wait that is shorter is not worth a progress line
+_MAX_WAITING = 64  # short messages of one peer and run that nobody has received yet
+_MAX_CLOSED_RUNS = 256  # runs that are over are remembered, so that pings about them are answered
+
+Fill = Callable[[memoryview], None]
+"""Writes a message's payload into the buffer that the mailbox gives, or raises."""
+
+Check = Callable[[], None]
+"""Raises when a wait has lost its purpose."""
+
+
+@dataclass
+class Sink:
+    """A receive that waits: which step, how long at most, and where to put it.
+
+    Args:
+        step: the label that the message must have.
+        max_bytes: its greatest length; with a buffer, its exact length.
+        buffer: where to write it; without one, memory is allocated when the length is known and accepted.
+    """
+
+    step: str
+    max_bytes: int
+    buffer: memoryview | None = None
+    result: memoryview = field(default_factory=lambda: memoryview(b""), init=False)
+    filling: bool = field(default=False, init=False)
+    done: bool = field(default=False, init=False)
+    error: FederationError | None = field(default=None, init=False)
+
+    def refusal(self, step: str, length: int) -> str | None:
+        """Why a message cannot be the awaited one, or None."""
+        if step != self.step:
+            return f"{step!r} came where {self.step!r} was awaited: the parties do not run the same plan"
+        if self.buffer is not None and length != self.max_bytes:
+            return f"{step!r} has {length} bytes where exactly {self.max_bytes} are expected"
+        if length > self.max_bytes:
+            return f"{step!r} has {length} bytes, at most {self.max_bytes} are accepted"
+        return None
+
+    def room(self, length: int) -> memoryview:
+        """The memory for an accepted message."""
+        self.result = self.buffer if self.buffer is not None else memoryview(bytearray(length))
+        return self.result
+
+
+@dataclass
+class _Line:
+    """One peer within one run."""
+
+    incarnation: bytes | None
+    next_sequence: int = 0
+    busy: bool = False  # a message is being taken
+    steps: set[str] = field(default_factory=set)
+    arrived: deque[tuple[str, memoryview]] = field(default_factory=deque)
+    sink: Sink | None = None
+    lost: str | None = None
+    finished: bool = False
+    peer_step: str = "start"
+
+
+@dataclass
+class _Run:
+    lines: dict[str, _Line]
+    state: RunState = RunState.OPEN
+    ended_by: str | None = None  # the peer that aborted it; None: this party
+    reason: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+class Mailbox:
+    """The runs of one party, as both its own thread and the transport's threads see them.
+
+    Args:
+        peers: the other parties.
+        timeout_seconds: how long a message of a run that has not begun here may wait for it.
+        rendezvous_seconds: how long a greeting is awaited.
+        on_progress: told what a long wait is waiting for.
+    """
+
+    def __init__(
+        self, peers: tuple[str, ...], timeout_seconds: float, rendezvous_seconds: float, on_progress: Progress
+    ) -> None:
+        self.step = "start"
+        self._peers = peers
+        self._timeout_seconds = timeout_seconds
+        self._rendezvous_seconds = rendezvous_seconds
+        self._on_progress = on_progress
+        self._changed = threading.Condition()
+        self._runs: dict[bytes, _Run] = {}
+        self._greetings: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # (peer, step) -> (incarnation, payload)
+        self._met: dict[str, bytes] = {}  # the process of each peer whose greeting was received last
+        self._withdrawn: dict[str, str] = {}  # ... and why it took that greeting back
+        self._closed = False
+
+    # -- the party's own side ------------------------------------------------------------------------------------------
+
+    def begin(self, run: bytes) -> None:
+        """Open a run; see `Transport.begin`."""
+        with self._changed:
+            if run in self._runs or run == RENDEZVOUS:
+                raise WireError("a run begins once: derive a fresh one for every attempt")
+            self._runs[run] = _Run({peer: _Line(self._met.get(peer)) for peer in self._peers})
+            self._forget_old_runs()
+            for peer, reason in self._withdrawn.items():
+                self._end(run, peer, reason)
+            self._changed.notify_all()
+
+    def finish(self, run: bytes) -> None:
+        """Close a run that went well."""
+        with self._changed:
+            known = self._runs.get(run)
+            if known is not None and known.state is RunState.OPEN:
+                known.state = RunState.FINISHED
+            self._changed.notify_all()
+
+    def abort(self, run: bytes, reason: str) -> None:
+        """Close a run that did not, on this party's own account."""
+        with self._changed:
+            self._end(run, None, reason)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let every wait end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self, peer: str, run: bytes, sink: Sink) -> None:
+        """Wait until the peer's next message in the run is in the sink."""
+        with self._changed:
+            known = self._open_run(run)
+            line = known.lines[peer]
+            if line.sink is not None:
+                raise WireError(f"another thread already receives from {peer} in this run")
+            line.sink = sink
+            self._changed.notify_all()
+            try:
+                self._await_sink(peer, run, line, sink)
+            finally:
+                while sink.filling:  # the transport's thread lets go of the buffer within its poll interval
+                    self._changed.wait(POLL_SECONDS)
+                line.sink = None
+            known.traffic = known.traffic.received(len(sink.result))
+
+    def take_greeting(self, peer: str, step: str) -> tuple[bytes, bytes]:
+        """Wait for the peer's newest greeting: (its process, payload)."""
+        deadline = time.monotonic() + self._rendezvous_seconds
+        with self._changed:
+            for _ in self._waiting(lambda: f"{peer} (not started)"):
+                if (peer, step) in self._greetings:
+                    incarnation, payload = self._greetings.pop((peer, step))
+                    self._met[peer] = incarnation
+                    return incarnation, payload
+                if time.monotonic() > deadline:
+                    raise PeerLost(peer, "start", f"no greeting within {self._rendezvous_seconds:g} s: start it")
+        raise AssertionError("waiting ends by return or raise")
+
+    def check(self, run: bytes, peer: str) -> None:
+        """Raise if the run is over, or the peer is lost; takes no lock."""
+        self._refuse_closed()
+        if run == RENDEZVOUS:
+            return
+        line = self._open_run(run).lines[peer]
+        if line.lost is not None:
+            raise PeerLost(peer, line.peer_step, line.lost)
+
+    def check_all(self, run: bytes) -> None:
+        """Raise if the run is over, or a peer that has not finished it is lost."""
+        for peer in self._peers:
+            line = self._open_run(run).lines[peer]
+            if not line.finished:
+                self.check(run, peer)
+
+    def pause(self) -> None:
+        """Wait for a change, a moment at most; for whoever retries to reach a peer."""
+        with self._changed:
+            self._changed.wait(POLL_SECONDS)
+
+    def deadline(self, peer: str) -> Check:
+        """A check that raises when the time to meet the peer has passed; it reports that the peer is awaited."""
+        started, reported = time.monotonic(), False
+
+        def check() -> None:
+            nonlocal reported
+            self._refuse_closed()
+            elapsed = time.monotonic() - started
+            if elapsed > self._rendezvous_seconds:
+                raise PeerLost(peer, "start", f"not reachable within {self._rendezvous_seconds:g} s: start it")
+            if elapsed > _PATIENCE_SECONDS and not reported:
+                reported = True
+                self._on_progress(f"waiting for {peer} (not started)")
+
+        return check
+
+    def sent(self, run: bytes, length: int) -> None:
+        """Count a message that was sent."""
+        with self._changed:
+            if run in self._runs:
+                self._runs[run].traffic = self._runs[run].traffic.sent(length)
+
+    def traffic(self, run: bytes) -> Traffic:
+        """What the run has sent and received."""
+        with self._changed:
+            return self._runs[run].traffic if run in self._runs else Traffic()
+
+    # -- what the transport's threads bring ----------------------------------------------------------------------------
+
+    def accept(self, peer: str, header: Header, fill: Fill, check: Check) -> None:
+        """Take one message of a peer whose certificate was checked, or refuse it before memory is spent on it.
+
+        Raises:
+            WireError: refused.
+            RunAborted: the run was aborted here.
+        """
+        if header.run == RENDEZVOUS:
+            self._accept_greeting(peer, header, fill)
+            return
+        with self._admitted(peer, header, check) as line:
+            if header.length <= INLINE_BYTES:
+                self._store(line, header, fill, check)
+            else:
+                self._hand_over(peer, line, header, fill, check)
+
+    def status(self, run: bytes) -> Status:
+        """What this party answers to a ping about the run."""
+        with self._changed:
+            known = self._runs.get(run)
+            if known is None:
+                return Status(RunState.UNKNOWN, self.step)
+            told = f"told by {known.ended_by}: {known.reason}" if known.ended_by else known.reason
+            return Status(known.state, self.step, told)
+
+    def runs_to_watch(self, peer: str, patience_seconds: float) -> list[bytes]:
+        """The open runs in which the peer must be watched; waits a while if there are none."""
+        with self._changed:
+            if not self._watched(peer) and not self._closed:
+                self._changed.wait(patience_seconds)
+            return self._watched(peer)
+
+    def heard(self, peer: str, run: bytes, incarnation: bytes, status: Status) -> None:
+        """A peer answered a ping."""
+        with self._changed:
+            line = self._runs[run].lines[peer]
+            line.peer_step = status.step
+            line.incarnation = line.incarnation or incarnation
+            if incarnation != line.incarnation:
+                line.lost = line.lost or "it was restarted: begin a new attempt"
+            line.finished = line.finished or status.state is RunState.FINISHED
+            if status.state is RunState.ABORTED:
+                self._end(run, peer, status.reason)
+            self._changed.notify_all()
+
+    def lost(self, peer: str, run: bytes, reason: str) -> None:
+        """A peer is gone."""
+        with self._changed:
+            line = self._runs[run].lines[peer]
+            line.lost = line.lost or reason
+            self._changed.notify_all()
+
+    def aborted_by(self, peer: str, run: bytes, incarnation: bytes, reason: str) -> None:
+        """A process of a peer ended a run, or took its greetings back."""
+        with self._changed:
+            if run == RENDEZVOUS:
+                self._withdraw(peer, incarnation, reason)
+            else:
+                self._end(run, peer, reason)
+            self._changed.notify_all()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _open_run(self, run: bytes) -> _Run:
+        known = self._runs.get(run)
+        if known is None:
+            raise WireError("the run has not begun here: call begin first")
+        if known.state is RunState.ABORTED:
+            raise _abortion(known)
+        if known.state is not RunState.OPEN:
+            raise WireError("the run is finished: begin a new one")
+        return known
+
+    def _watched(self, peer: str) -> list[bytes]:
+        return [
+            run
+            for run, known in self._runs.items()
+            if known.state is RunState.OPEN and not known.lines[peer].finished and known.lines[peer].lost is None
+        ]
+
+    def _end(self, run: bytes, peer: str | None, reason: str) -> None:
+        known = self._runs.get(run)
+        if known is not None and known.state is RunState.OPEN:
+            known.ended_by, known.reason = peer, reason
+            known.state = RunState.ABORTED  # last: `check` reads without the lock
+
+    def _forget_old_runs(self) -> None:
+        over = [run for run, known in self._runs.items() if known.state is not RunState.OPEN]
+        for run in over[: max(0, len(over) - _MAX_CLOSED_RUNS)]:
+            del self._runs[run]
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise WireError("the transport is closed")
+
+    def _waiting(self, what: Callable[[], str]) -> Iterator[None]:
+        """Loop until the caller leaves it: each turn follows a change or a short pause; long waits are reported."""
+        started, reported = time.monotonic(), ""
+        while True:
+            self._refuse_closed()
+            yield
+            self._changed.wait(POLL_SECONDS)
+            if time.monotonic() - started > _PATIENCE_SECONDS and what() != reported:
+                reported = what()
+                self._on_progress(f"waiting for {reported}")
+
+    def _await_sink(self, peer: str, run: bytes, line: _Line, sink: Sink) -> None:
+        for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):
+            if sink.error is not None:
+                raise sink.error
+            if line.arrived and not sink.filling and not sink.done:  # done: what has arrived since is for the next one
+                self._deliver_stored(line, sink)
+            if sink.done:
+                return
+            if not sink.filling:
+                self.check(run, peer)
+                if line.finished and not line.busy:
+                    raise PeerLost(peer, line.peer_step, f"it finished the run without sending {sink.step!r}")
+            else:
+                self._open_run(run)
+
+    def _deliver_stored(self, line: _Line, sink: Sink) -> None:
+        step, payload = line.arrived.popleft()
+        refusal = sink.refusal(step, len(payload))
+        if refusal is not None:
+            raise WireError(refusal)
+        sink.room(len(payload))[:] = payload
+        sink.done = True
+        self._changed.notify_all()  # there is room for one more
+
+    def _accept_greeting(self, peer: str, header: Header, fill: Fill) -> None:
+        if header.step not in RENDEZVOUS_STEPS or header.length > INLINE_BYTES:
+            raise WireError(f"{header.step!r} of {header.length} bytes is no greeting")
+        payload = bytearray(header.length)
+        fill(memoryview(payload))
+        with self._changed:
+            self._greetings[peer, header.step] = (header.incarnation, bytes(payload))
+            self._withdrawn.pop(peer, None)
+            self._changed.notify_all()
+
+    def _withdraw(self, peer: str, incarnation: bytes, reason: str) -> None:
+        for key in [key for key, (sender, _) in self._greetings.items() if key[0] == peer and sender == incarnation]:
+            del self._greetings[key]
+        if self._met.get(peer) == incarnation:
+            self._withdrawn[peer] = reason
+            for run, known in self._runs.items():
+                if known.state is RunState.OPEN:
+                    self._end(run, peer, reason)
+
+    @contextmanager
+    def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[_Line]:
+        """The line of a message that is the next one of its sender; only one message at a time is in it."""
+        self._await_begin(header.run, check)
+        with self._changed:
+            line = self._open_run(header.run).lines[peer]
+            line.incarnation = line.incarnation or header.incarnation
+            refusal = _disorder(line, header)
+            if refusal is not None:
+                raise WireError(refusal)
+            line.busy = True
+        try:
+            yield line
+            with self._changed:
+                line.next_sequence += 1
+                line.steps.add(header.step)
+        finally:
+            with self._changed:
+                line.busy = False
+                self._changed.notify_all()
+
+    def _await_begin(self, run: bytes, check: Check) -> None:
+        deadline = time.monotonic() + self._timeout_seconds
+
+        def begun() -> bool:
+            if run not in self._runs and time.monotonic() > deadline:
+                raise WireError("no such run here: it is over, or was never begun")
+            return run in self._runs
+
+        self._until(begun, check)
+
+    def _until(self, holds: Callable[[], bool], check: Check) -> None:
+        """Wait until `holds()`, asked under the lock after every change; `check` is called without it."""
+        while True:
+            check()
+            with self._changed:
+                self._refuse_closed()
+                if holds():
+                    return
+                self._changed.wait(POLL_SECONDS)
+
+    def _store(self, line: _Line, header: Header, fill: Fill, check: Check) -> None:
+        payload = bytearray(header.length)
+        fill(memoryview(payload))
+
+        def stored() -> bool:
+            self._open_run(header.run)
+            if len(line.arrived) >= _MAX_WAITING:
+                return False
+            line.arrived.append((header.step, memoryview(payload)))
+            self._changed.notify_all()
+            return True
+
+        self._until(stored, check)
+
+    def _hand_over(self, peer: str, line: _Line, header: Header, fill: Fill, check: Check) -> None:
+        """Let the payload flow straight into the memory of the receive that waits for it."""
+        sink = self._await_receiver(line, header, check)
+        try:
+            fill(sink.room(header.length))
+        except (ConnectionError, TimeoutError):
+            sink.error = PeerLost(peer, header.step, "its message broke off: begin a new attempt")
+            raise
+        else:
+            sink.done = True
+        finally:
+            with self._changed:
+                sink.filling = False
+                self._changed.notify_all()
+
+    def _await_receiver(self, line: _Line, header: Header, check: Check) -> Sink:
+        claimed: list[Sink] = []
+
+        def waits() -> bool:
+            self._open_run(header.run)
+            sink = line.sink
+            if sink is None or line.arrived or sink.done or sink.error is not None:
+                return False
+            refusal = sink.refusal(header.step, header.length)
+            if refusal is not None:
+                sink.error = WireError(refusal)
+                self._changed.notify_all()
+                raise WireError(refusal)
+            sink.filling = True
+            claimed.append(sink)
+            return True
+
+        self._until(waits, check)
+        return claimed[0]
+
+
+def _abortion(known: _Run) -> RunAborted:
+    return RunAborted(known.reason) if known.ended_by is None else AbortedByPeer(known.ended_by, known.reason)
+
+
+def _disorder(line: _Line, header: Header) -> str | None:
+    if header.incarnation != line.incarnation:
+        return "it comes from another process than the run's: begin a new attempt"
+    if line.busy:
+        return "another message of this sender is still being taken"
+    if header.sequence != line.next_sequence:
+        return f"message {header.sequence} came where {line.next_sequence} is due: replayed or out of order"
+    if header.step in line.steps:
+        return f"{header.step!r} was delivered already"
+    return None

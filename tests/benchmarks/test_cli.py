@@ -1,0 +1,66 @@
+"""The benchmarks' command: it knows its modules, prints JSON lines, and refuses records that nobody could read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import checked, main, names
+from benchmarks._measure import median_seconds, peak_mib
+
+
+def test_every_benchmark_has_a_run():
+    assert "bounding" in names()
+    assert not [name for name in names() if name.startswith("_")]
+
+
+def test_an_unknown_benchmark_is_refused_and_the_known_ones_are_named():
+    result = CliRunner().invoke(main, ["no_such_benchmark"])
+    assert result.exit_code == 2
+    assert "bounding" in result.output
+
+
+def test_records_carry_the_name_and_lack_nothing():
+    good = {"case": "ours", "seconds": 1.0}
+    assert list(checked("one", iter([good]))) == [{"benchmark": "one", **good}]
+    with pytest.raises(ValueError, match="seconds"):
+        list(checked("one", iter([{"case": "ours"}])))
+
+
+def test_median_counts_only_the_warm_repetitions():
+    calls = []
+    assert median_seconds(lambda: calls.append(1), repetitions=3, warm_up=2) >= 0
+    assert len(calls) == 5
+
+
+def test_peak_memory_sees_children():
+    child = [sys.executable, "-c", "block = bytearray(b'x') * (200 * 2**20); input()"]
+
+    def hold_memory_for_a_moment():
+        with subprocess.Popen(child, stdin=subprocess.PIPE) as process:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=2)
+            process.communicate(b"\n")
+
+    before = peak_mib(lambda: None)
+    if before is None:
+        pytest.skip("no /proc on this system")
+    assert peak_mib(hold_memory_for_a_moment) > before + 150
+
+
+@pytest.mark.slow
+def test_bounding_prints_one_json_object_a_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "bounding", "--quick"], capture_output=True, text=True, check=True
+    )
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["case"] for record in records] == ["plain", "raw shuffle", "ours", "ours"]
+    assert {record["benchmark"] for record in records} == {"bounding"}
+    assert all(record["rows"] == 1_000_000 and record["seconds"] > 0 for record in records)
+    ours = records[2:]
+    assert [record["against"] for record in ours] == ["plain", "raw shuffle"]
+    assert all(record["ratio"] > 0 and record["peak_mib"] > 100 for record in ours)

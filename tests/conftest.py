@@ -1,0 +1,42 @@
+"""Fixtures that several packages' tests share: one Spark session, and small Delta tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lake.sessions import delta_session
+
+DeltaWriter = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """One local Spark with Delta for the whole run; small enough for two cores."""
+    conf = {
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
+        "spark.driver.memory": "1g",
+        "spark.databricks.delta.retentionDurationCheck.enabled": "false",  # tests vacuum at once
+    }
+    session = delta_session("spark-mpc-tests", master="local[2]", conf=conf)
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def write_delta(spark: SparkSession, tmp_path: Path) -> DeltaWriter:
+    """Write rows as a Delta table of this test, or append them to it; gives its path.
+
+    write_delta("visits", "id long, ward string", [(1, "a")], mode="overwrite")
+    """
+
+    def write(name: str, schema: str, rows: Iterable[tuple[object, ...]], *, mode: str = "append") -> str:
+        path = str(tmp_path / name)
+        spark.createDataFrame(list(rows), schema).coalesce(1).write.format("delta").mode(mode).save(path)
+        return path
+
+    return write

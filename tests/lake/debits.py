@@ -1,0 +1,66 @@
+"""A process that spends budget, for the tests that race it and kill it: python -m tests.lake.debits MODE LEDGER ...
+
+It prints one line for every step that the ledger has acknowledged, and nothing before.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from dp.budget import PureDP
+from dp.errors import BudgetExceeded
+from dp.ledger import Claim
+from lake.ledger import Ledger
+
+
+def reserve(ledger: Ledger, request_id: str, price: str) -> Claim:
+    return ledger.reserve(
+        request_id=request_id,
+        price=PureDP(price),
+        table="t",
+        data_version="t@0",
+        release_key=request_id,
+        run_id="run",
+        purpose="race",
+        lease_seconds=600,
+    )
+
+
+def spend(ledger: Ledger, request_id: str, price: str) -> None:
+    claim = reserve(ledger, request_id, price)
+    ledger.arm(claim, b"noised " + request_id.encode())
+    ledger.commit(claim, b"release " + request_id.encode())
+
+
+def race(path: str, name: str, attempts: str) -> None:
+    """Spend 1 as often as the ledger allows; start on a line of input."""
+    with Ledger.open(path) as ledger:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for number in range(int(attempts)):
+            try:
+                spend(ledger, f"{name}-{number}", "1")
+                print("spent", flush=True)
+            except BudgetExceeded:
+                print("refused", flush=True)
+
+
+def stream(path: str, first: str, stop: str) -> None:
+    """Spend 1/1000 for each number, and acknowledge it."""
+    with Ledger.open(path) as ledger:
+        for number in range(int(first), int(stop)):
+            spend(ledger, f"r{number}", "1/1000")
+            print(number, flush=True)
+
+
+def hang(path: str) -> None:
+    """Arm one claim, reserve another, and wait to be killed."""
+    with Ledger.open(path) as ledger:
+        ledger.arm(reserve(ledger, "armed", "1/2"), b"noised armed")
+        reserve(ledger, "reserved", "1/4")
+        print("armed", flush=True)
+        sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    {"race": race, "stream": stream, "hang": hang}[sys.argv[1]](*sys.argv[2:])
