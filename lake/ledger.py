@@ -14,7 +14,7 @@ from typing import Self
 
 from dp.budget import Budget, budget_to_json
 from dp.errors import BudgetExceeded, InvalidArgument
-from dp.ledger import Claim, Entry, Resumable
+from dp.ledger import BudgetLedger, Claim, Entry, Resumable
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger_rows import (
     INSERT_ENTRY,
@@ -33,8 +33,8 @@ __all__ = ["Balance", "Ledger"]
 _MOST_BLOB_BYTES = 999_000_000  # SQLite's own limit is 1e9 bytes a row
 
 
-class Ledger:
-    """A privacy budget in a file; implements `dp.ledger.BudgetLedger`.
+class Ledger(BudgetLedger):
+    """A privacy budget in a file.
 
     Guarantees:
         Every change is one durable transaction (WAL, full sync): what was acknowledged survives kill -9, and processes

@@ -66,7 +66,12 @@ def delta_session(app_name: str, *, master: str = "local[*]", conf: Mapping[str,
 
 
 def _defaults(master: str) -> dict[str, str]:
-    local = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    local = {
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        # With the default of 10,000 tasks VACUUM on a small table takes a minute.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "8",
+    }
     return {
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

@@ -14,6 +14,7 @@ from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, sho
 from spark_mpc.identity import AttemptKey, verify
 from spark_mpc.party import Party, Task
 from spark_mpc.ring import PairKey
+from spark_mpc.talk import exchange
 from spark_mpc.transport.base import RENDEZVOUS
 
 __all__ = ["Agreement", "Greeting", "agree", "greet"]
@@ -80,7 +81,7 @@ def greet(party: Party, task: Task, source: Source) -> Greeting:
         nonce=Hello.fresh_nonce(),
         attempt_key=attempt_key.public.hex(),
     )
-    answers = party.exchange(RENDEZVOUS, "hello", mine.to_bytes(), _HELLO_BYTES)
+    answers = exchange(party.transport, RENDEZVOUS, "hello", mine.to_bytes(), _HELLO_BYTES)
     hellos = {peer: Hello.from_bytes(data, peer) for peer, data in answers.items()}
     for theirs in hellos.values():
         compare(mine, theirs)
@@ -98,7 +99,7 @@ def agree(party: Party, task: Task, greeting: Greeting) -> Agreement:
     key = digest({"task": task.to_json(), "data_versions": versions}).hex()
     standing = _standing(party.ledger, key)
     signature = party.identity.sign(Agreed.signed_content(run, party.name, standing))
-    answers = party.exchange(run, "agree", Agreed(signature.hex(), standing).to_bytes(), _AGREED_BYTES)
+    answers = exchange(party.transport, run, "agree", Agreed(signature.hex(), standing).to_bytes(), _AGREED_BYTES)
     standings: dict[str, Standing] = {party.name: standing}
     for peer, data in answers.items():
         theirs = Agreed.from_bytes(data, peer)

@@ -13,8 +13,7 @@ commit    the ledger stores the release
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -26,8 +25,9 @@ from spark_mpc.agreement import Agreement, agree, greet
 from spark_mpc.errors import FederationError
 from spark_mpc.key_service import serve_keys
 from spark_mpc.leases import LEASE_SECONDS, keep_lease
-from spark_mpc.party import Party, Task, first_failure, public_reason
+from spark_mpc.party import Party, Task
 from spark_mpc.ring import Words
+from spark_mpc.talk import exchange, open_sum, public_reason, take_leave
 from spark_mpc.transport.base import RENDEZVOUS
 
 __all__ = ["run_party"]
@@ -77,7 +77,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
             stored = _fetched(party, task, agreement)
         else:
             stored = _contributed(party, task, source, agreement, staging)
-    _take_leave(party, greeting.run)
+    take_leave(party.transport, greeting.run)
     party.enter("release")
     if stored is None:
         return None
@@ -120,7 +120,7 @@ def _noised_and_armed(
         party.enter("noise")
         noised = exact.map(task.protocol.noise(task.plan)).staged(directory)
         _ready(party, agreement)
-        claim = lease.claim
+    claim = lease.claim  # nobody renews it any more
     party.enter("arm")
     # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
     party.ledger.arm(claim, b"" if noised.words is None else noised.words.astype("<u8").tobytes())
@@ -129,7 +129,7 @@ def _noised_and_armed(
 
 def _ready(party: Party, agreement: Agreement) -> None:
     party.enter("ready")
-    party.exchange(agreement.run, "ready", b"", 0)
+    exchange(party.transport, agreement.run, "ready", b"", 0)
 
 
 def _masked(task: Task, agreement: Agreement, source: Source, noised: Vector) -> Words:
@@ -147,38 +147,13 @@ def _driver_host(source: Source) -> str:
 
 
 def _opened(party: Party, task: Task, agreement: Agreement, claim: Claim, masked: Words) -> StoredRelease | None:
-    """Upload to the recipients; as one of them, add everything up and commit."""
-    transport, run, mine = party.transport, agreement.run, party.name in task.recipients
-    uploads = {peer: np.empty_like(masked) for peer in transport.peers} if mine else {}
-    with party.together(run) as pool:
-        receiving = [
-            pool.submit(transport.receive_into, peer, run, "upload", words.data.cast("B"))
-            for peer, words in uploads.items()
-        ]
-        view = masked.data.cast("B")
-        sending = [
-            pool.submit(transport.send, peer, run, "upload", view) for peer in task.recipients if peer != party.name
-        ]
-        first_failure(receiving)
-        stored = _commit(party, claim, run, masked, uploads) if mine else None
-        if stored is None:
-            first_failure(sending)
-            party.enter("commit")
-            party.ledger.commit(claim, None)
-        else:
-            with suppress(FederationError):  # this party has its result; a recipient that is gone fetches it later
-                first_failure(sending)
-    return stored
+    def commit(total: Words | None) -> StoredRelease | None:
+        stored = None if total is None else StoredRelease(agreement.run.hex(), total)
+        party.enter("commit")
+        party.ledger.commit(claim, None if stored is None else stored.to_bytes())
+        return stored
 
-
-def _commit(party: Party, claim: Claim, run: bytes, masked: Words, uploads: dict[str, Words]) -> StoredRelease:
-    total = masked.copy()
-    for words in uploads.values():
-        np.add(total, words, out=total)  # modulo 2^64: the masks cancel here and nowhere else
-    stored = StoredRelease(run.hex(), total)
-    party.enter("commit")
-    party.ledger.commit(claim, stored.to_bytes())
-    return stored
+    return open_sum(party.transport, agreement.run, task.recipients, masked, commit)
 
 
 def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | None:
@@ -204,16 +179,3 @@ def _received_release(party: Party, task: Task, agreement: Agreement, holder: st
     StoredRelease.from_bytes(data, task.plan.length)
     party.ledger.commit(paid.claim, data)
     return data
-
-
-def _take_leave(party: Party, run: bytes) -> None:
-    """Wait until no peer needs this process any more; one that is lost now has lost nothing, and ends no run."""
-
-    def farewell(peer: str) -> None:
-        with suppress(FederationError):
-            party.transport.send(peer, run, "done", b"")
-            party.transport.receive(peer, run, "done", 0)
-
-    with ThreadPoolExecutor(len(party.transport.peers)) as pool:
-        list(pool.map(farewell, party.transport.peers))
-    party.transport.finish(run)

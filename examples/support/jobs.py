@@ -94,7 +94,7 @@ def run_party(example: Example, home: Path, me: str) -> None:
     ledger = lake.Ledger.open(_ledger_path(home, me))
     federation = mpc.Federation.from_toml(home / me / "federation.toml", me=me)
     report_progress("dials the others")
-    with federation.session(spark, ledger=ledger) as study:
+    with federation.session(spark, ledger=ledger, progress=_report) as study:
         for title, cells in example.answers(example.ask(study, table, example.epsilon)).items():
             cells.to_csv(home / me / f"{title}.csv", index=False)
     report_progress("has its answers")

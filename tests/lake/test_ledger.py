@@ -6,7 +6,9 @@ import os
 import shutil
 import sqlite3
 import stat
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,8 @@ import pytest
 from dp.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument
 from dp.ledger import BudgetLedger, Claim
+from lake import ledger as ledger_module
+from lake import ledger_store
 from lake.errors import ClaimLost, LeaseExpired, LedgerError, LedgerMissing
 from lake.ledger import Ledger
 
@@ -405,6 +409,52 @@ def test_a_forked_child_must_open_its_own(ledger: Ledger) -> None:
     ledger._store._process = os.getppid()  # what a child sees: a handle that another process made
     with pytest.raises(LedgerError, match="open the ledger in the child"):
         ledger.remaining()
+
+
+def test_threads_may_share_a_handle(path: Path) -> None:
+    with Ledger.create(path, capacity=PureDP(20)) as ledger, ThreadPoolExecutor(8) as pool:
+
+        def attempt(number: int) -> str:
+            try:
+                ledger.arm(reserve(ledger, f"r{number}", "1"), b"")
+            except BudgetExceeded:
+                return "refused"
+            return "spent"
+
+        assert Counter(pool.map(attempt, range(32))) == {"spent": 20, "refused": 12}
+        assert ledger.spent() == PureDP(20)
+
+
+def test_a_ledger_that_stays_locked_is_an_error(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_store, "_BUSY_SECONDS", 0.01)
+    with Ledger.open(path) as impatient, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked by another process"):
+            reserve(impatient, "r")
+        other.execute("ROLLBACK")
+        assert reserve(impatient, "r").price == PureDP("0.1")
+
+
+def test_a_full_disk_spends_nothing(ledger: Ledger) -> None:
+    claim = reserve(ledger, "r")
+    before = (ledger.balance(), ledger.entries())
+    with ledger._store.transaction() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(LedgerError, match=r"full.*see to the disk") as caught:
+        ledger.arm(claim, SECRET * 10_000)
+    assert "noised-vector" not in repr(caught.value)
+    assert (ledger.balance(), ledger.entries()) == before
+    ledger.arm(claim, b"")
+
+
+def test_a_vector_beyond_sqlite_is_refused_by_its_size_alone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_MOST_BLOB_BYTES", len(SECRET) - 1)
+    claim = reserve(ledger, "r")
+    with pytest.raises(LedgerError, match=f"cannot store {len(SECRET)} bytes") as caught:
+        ledger.arm(claim, SECRET)
+    assert "noised-vector" not in repr(caught.value)
+    assert ledger.spent() == PureDP(0)
 
 
 # --- secrets

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
+from lake.declared import declared_facts
 from lake.errors import VersionUnavailable
 from lake.table import Table, _listed, _suggested_partitions
 from tests.conftest import DeltaWriter
@@ -117,79 +117,14 @@ def test_not_null_columns_are_visible(spark: SparkSession, tmp_path: Path) -> No
     assert (schema["patient"].nullable, schema["days"].nullable) == (False, True)
 
 
-def test_facts_are_exact_and_frozen(spark: SparkSession, visits: str) -> None:
-    table = Table.forPath(
-        spark,
-        visits,
-        unit=["patient", "ward"],
-        bounds={"cost": (0, "2000.5"), "days": (-1, 10)},
-        keys={"ward": ["a", "b", "z"], "days": range(3)},
-        max_units=100,
+def test_declared_facts_are_checked_against_the_schema(spark: SparkSession, visits: str) -> None:
+    table = Table.forPath(spark, visits, unit="patient", bounds={"cost": (0, "2000.5")}, max_units=100)
+    assert table.facts == declared_facts(
+        table.df.schema, unit="patient", bounds={"cost": (0, "2000.5")}, keys={}, max_units=100
     )
-    assert table.facts.unit == ("patient", "ward")
-    assert table.facts.bounds["cost"] == (Fraction(0), Fraction(4001, 2))
-    assert table.facts.keys == {"ward": ("a", "b", "z"), "days": (0, 1, 2)}
-    assert table.facts.max_units == 100
     assert table.partitions == 2
-    with pytest.raises(TypeError):
-        table.facts.bounds["cost"] = (Fraction(0), Fraction(1))  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        ({"unit": "nobody"}, "no such column"),
-        ({"unit": []}, "identify the privacy unit"),
-        ({"unit": ["patient", "patient"]}, "name each column once"),
-        ({"unit": "cost"}, "double"),
-        ({"unit": "tags"}, "array"),
-        ({"unit": "person.id"}, "no nested field"),
-        ({"unit": "folded"}, "without collation"),
-        ({"bounds": {"nothing": (0, 1)}}, "no such column"),
-        ({"bounds": {"ward": (0, 1)}}, "only numbers have bounds"),
-        ({"bounds": {"cost": (2, 1)}}, "the lower bound comes first"),
-        ({"bounds": {"cost": (0, float("nan"))}}, "finite number"),
-        ({"bounds": {"cost": (0, float("inf"))}}, "finite number"),
-        ({"bounds": {"cost": ("-inf", 1)}}, "finite number"),
-        ({"bounds": {"cost": (0,)}}, "pair"),
-        ({"bounds": {"cost": "01"}}, "pair"),
-        ({"keys": {"nothing": [1]}}, "no such column"),
-        ({"keys": {"days": []}}, "non-empty"),
-        ({"keys": {"days": [1, 1]}}, "name each key once"),
-        ({"keys": {"days": [1, "2"]}}, "keys='2'"),
-        ({"keys": {"days": [True]}}, "keys=True"),
-        ({"keys": {"days": [2**31]}}, "within its range"),
-        ({"keys": {"days": [1.5]}}, "an integer, a string or a boolean"),
-        ({"keys": {"days": [None]}}, "an integer, a string or a boolean"),
-        ({"keys": {"ward": [1]}}, "keys=1"),
-        ({"keys": {"ward": "ab"}}, "list of values"),
-        ({"keys": {"cost": [1]}}, "double"),
-        ({"keys": {"folded": ["a"]}}, "without collation"),
-        ({"max_units": 0}, "at least 1"),
-        ({"max_units": True}, "at least 1"),
-        ({"max_units": 1.5}, "at least 1"),
-    ],
-)
-def test_facts_that_the_schema_contradicts(
-    spark: SparkSession, mixed: str, declared: dict[str, object], message: str
-) -> None:
-    with pytest.raises(InvalidArgument, match=message):
-        Table.forPath(spark, mixed, **{"unit": "patient", **declared})  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def mixed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A table with columns of every awkward type; declared, never read."""
-    path = str(tmp_path_factory.mktemp("mixed") / "t")
-    columns = "patient BIGINT, ward STRING, days INT, cost DOUBLE, tags ARRAY<INT>, person STRUCT<id: BIGINT>"
-    spark.sql(f"CREATE TABLE delta.`{path}` ({columns}, folded STRING COLLATE UTF8_LCASE) USING delta")
-    return path
-
-
-@pytest.mark.parametrize("unit", ["byte", "short", "int", "long", "string", "date", "boolean"])
-def test_types_that_identify_a_unit(spark: SparkSession, write_delta: DeltaWriter, unit: str) -> None:
-    path = write_delta("t", f"u {unit}", [])
-    assert Table.forPath(spark, path, unit="u").facts.unit == ("u",)
+    with pytest.raises(InvalidArgument, match="no such column"):
+        Table.forPath(spark, visits, unit="nobody")
 
 
 AWKWARD = "n int, big long, exact decimal(38,0), real double, text string, day date, items array<int>"

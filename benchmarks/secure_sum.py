@@ -1,0 +1,189 @@
+"""Sums of three parties' vectors: three processes, mutual TLS on loopback, to one recipient and to all.
+
+Each repetition is a run of its own: fresh X25519 keys are exchanged, the vector is masked, uploaded and added up. The
+time is that of the slowest party, from a common start to its result (or, for a party that is no recipient, until its
+upload was taken). Beside it, in the same run: numpy adding the three vectors in one process ("plain"), and AES-128 in
+counter mode making one party's two key streams ("aes").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._measure import median_seconds
+from spark_mpc.federation_file import FederationFile, Peer
+from spark_mpc.identity import AttemptKey, Identity, derive
+from spark_mpc.ring import KEY_BYTES, PairKey, Words, add_masks, keystream
+from spark_mpc.talk import exchange, open_sum, take_leave
+from spark_mpc.transport.base import Transport
+from spark_mpc.transport.tls import tls_transport
+
+__all__ = ["run"]
+
+_NAMES = ("a", "b", "c")
+_REPETITIONS = 5
+_ROUNDS = 2  # keys, upload
+_STREAM_WORDS = 1 << 15
+
+
+@dataclass(frozen=True)
+class _Job:
+    values: int
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    seconds: float
+    sent_bytes: int
+    peak_mib: float
+    right: bool
+
+
+def run(quick: bool) -> Iterator[dict[str, object]]:
+    """Three sizes, to one recipient and to all."""
+    sizes = (100_000, 1_000_000) if quick else (100_000, 1_000_000, 10_000_000)
+    floors = {values: _floors(values) for values in sizes}
+    with _Parties() as parties:
+        for values in sizes:
+            for case, recipients in (("to one", _NAMES[:1]), ("to all", _NAMES)):
+                yield from _records(case, values, parties.measure(_Job(values, recipients)), floors[values])
+
+
+def _records(
+    case: str, values: int, repetitions: list[list[_Measured]], floors: dict[str, float]
+) -> Iterator[dict[str, object]]:
+    assert all(party.right for parties in repetitions for party in parties), "the sum is wrong"
+    seconds = statistics.median(max(party.seconds for party in parties) for parties in repetitions)
+    measured = {
+        "case": f"{case}, {values:,} values",
+        "rows": values,
+        "seconds": round(seconds, 4),
+        "rounds": _ROUNDS,
+        "bytes": max(party.sent_bytes for party in repetitions[-1]),
+        "peak_mib": max(party.peak_mib for party in repetitions[-1]),
+    }
+    for against, floor in floors.items():
+        yield {**measured, "against": against, "against_seconds": round(floor, 4), "ratio": round(seconds / floor, 2)}
+
+
+def _floors(values: int) -> dict[str, float]:
+    vectors = [np.arange(values, dtype=np.uint64) for _ in _NAMES]
+    total, stream = np.empty_like(vectors[0]), np.empty(min(_STREAM_WORDS, values), np.uint64)
+
+    def plain() -> None:
+        np.add(vectors[0], vectors[1], out=total)
+        np.add(total, vectors[2], out=total)
+
+    def aes() -> None:
+        for key in (bytes(KEY_BYTES), b"\1" * KEY_BYTES):
+            for start in range(0, values, len(stream)):
+                keystream(key, start, stream[: values - start])
+
+    return {"plain": median_seconds(plain, repetitions=5), "aes": median_seconds(aes, repetitions=5)}
+
+
+class _Parties:
+    """Three processes that stay up over all cases."""
+
+    def __enter__(self) -> _Parties:
+        identities = [Identity.create(name, valid_days=1) for name in _NAMES]
+        addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(_NAMES))]
+        peers = tuple(Peer(i.name, a, (i.certificate,)) for i, a in zip(identities, addresses, strict=True))
+        context = get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for identity in identities:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, FederationFile("benchmark", peers), identity.name, _key_pem(identity))
+            process = context.Process(target=_serve, args=arguments, daemon=True)
+            process.start()
+            self._pipes.append(ours)
+            self._processes.append(process)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.send(None)
+        for process in self._processes:
+            process.join(timeout=30)
+
+    def measure(self, job: _Job) -> list[list[_Measured]]:
+        """Repetitions, the first of which warmed up and does not count; each a list over parties."""
+        repetitions = []
+        for _ in range(1 + _REPETITIONS):
+            for pipe in self._pipes:
+                pipe.send(job)
+            repetitions.append([pipe.recv() for pipe in self._pipes])
+        return repetitions[1:]
+
+
+def _key_pem(identity: Identity) -> tuple[str, bytes]:
+    from cryptography.hazmat.primitives.serialization import NoEncryption
+
+    return identity.certificate, identity.key_pem(NoEncryption())
+
+
+def _serve(pipe: Connection, file: FederationFile, name: str, key: tuple[str, bytes]) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    private = load_pem_private_key(key[1], None)
+    identity = Identity(name, key[0], private)  # type: ignore[arg-type]
+    with tls_transport(identity, file) as transport:
+        number = 0
+        while (job := pipe.recv()) is not None:
+            number += 1
+            pipe.send(_sum(transport, job, hashlib.sha256(number.to_bytes(8, "big")).digest()))
+
+
+def _sum(transport: Transport, job: _Job, run: bytes) -> _Measured:
+    mine = np.arange(job.values, dtype=np.uint64) * np.uint64(_NAMES.index(transport.me) + 1)
+    transport.begin(run)
+    exchange(transport, run, "start", b"", 0)
+    started = time.perf_counter()
+    masked = add_masks(mine, _keys(transport, run), 0)
+    total = open_sum(transport, run, job.recipients, masked, lambda words: words)
+    seconds = time.perf_counter() - started
+    sent = transport.traffic(run).sent_bytes
+    take_leave(transport, run)
+    return _Measured(seconds, sent, _own_peak_mib(), _right(total, job, transport.me))
+
+
+def _own_peak_mib() -> float:
+    """The greatest resident memory of this process so far (its own since exec; `getrusage` counts the parent's too)."""
+    status = Path("/proc/self/status").read_text()
+    return round(int(re.search(r"VmHWM:\s+(\d+)", status).group(1)) / 1024, 1)  # type: ignore[union-attr]
+
+
+def _right(total: Words | None, job: _Job, me: str) -> bool:
+    if total is None:
+        return me not in job.recipients
+    return bool(np.array_equal(total, np.arange(job.values, dtype=np.uint64) * np.uint64(6)))
+
+
+def _keys(transport: Transport, run: bytes) -> list[PairKey]:
+    attempt = AttemptKey()
+    public = exchange(transport, run, "keys", attempt.public, 32)
+    return [
+        PairKey(derive(attempt.shared_secret(public[peer]), salt=run, info=b"", length=KEY_BYTES), transport.me < peer)
+        for peer in transport.peers
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports

@@ -1,0 +1,23 @@
+"""What `lake` offers, pinned."""
+
+from __future__ import annotations
+
+import lake
+
+
+def test_exports_are_pinned() -> None:
+    assert lake.__all__ == [
+        "Balance",
+        "ClaimLost",
+        "LeaseExpired",
+        "Ledger",
+        "LedgerError",
+        "LedgerMissing",
+        "SessionError",
+        "Table",
+        "VersionUnavailable",
+        "delta_session",
+        "require_java",
+        "resolve_jars",
+    ]
+    assert all(hasattr(lake, name) for name in lake.__all__)
