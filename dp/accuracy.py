@@ -140,7 +140,8 @@ def ratio_interval(
     reach = max(abs(lower - centre), abs(upper - centre))
     nodes, widths = _quantile_curve(numerator_noise, denominator_noise, reach, confidence)
     # where the count exceeds every slope of the curve, both sides below are increasing in y = m - centre
-    steepest = float(np.max(np.diff(widths) / np.diff(nodes), initial=0.0))
+    rises, runs = np.diff(widths), np.diff(nodes)
+    steepest = float(np.max(rises[runs > 0] / runs[runs > 0], initial=0.0))  # no run where only one mean is possible
     certain = counts > max(denominator_noise.quantile(confidence), steepest)
     low, high = lower - centre, upper - centre
 

@@ -15,7 +15,7 @@ from dp.accuracy import Noise, NoiseTerm, ratio_interval
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.facts import PublicFacts
-from dp.fixed_point import FixedPoint
+from dp.fixed_point import GREATEST_REAL, FixedPoint
 from dp.measures import Bins, Measure, Present, Rows, Total, Units
 
 __all__ = [
@@ -217,6 +217,15 @@ class Histogram(_CellCount):
     @property
     def source(self) -> str | None:
         return self.column
+
+    def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
+        resolved = super().resolve(facts, columns)
+        greatest = 2**62 if columns[self.column].integral else GREATEST_REAL
+        for edge in self.edges:
+            if abs(edge) > greatest:
+                remedy = "edges stay within 2^62 for integer columns, within 2^256 for others"
+                raise InvalidArgument("edges", str(edge), remedy)
+        return resolved
 
     def measures(self, schema: Schema) -> tuple[Measure, ...]:
         return (Bins(self.column, self.edges, schema.columns[self.column].integral),)

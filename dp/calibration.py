@@ -27,11 +27,12 @@ __all__ = [
     "zcdp_rho",
 ]
 
-_ARITHMETIC = Context(prec=60, Emin=-(10**9), Emax=10**9)
+_ARITHMETIC = Context(prec=60)
 _MARGIN = Fraction(1, 10**40)  # relative error that a dozen operations on sixty digits never reach
 _PI_SQUARED_BELOW = Fraction(98696044010893586188, 10**19)
 _EXACT_NUMERATOR_BITS = 50  # a scale with a longer numerator is rounded up to this many bits
 _DIGITS = 15
+_LEAST_EXPONENT = -1000  # below it an exponential is bounded by e^-1000: a smaller one would only be a longer rational
 
 
 def laplace_scale(l1_sensitivity: int, epsilon: Fraction) -> Fraction:
@@ -268,7 +269,8 @@ def _log(value: Fraction) -> Fraction:
 
 
 def _exp_above(value: Fraction) -> Fraction:
-    return Fraction(_ARITHMETIC.exp(_decimal(value))) * (1 + _MARGIN * (1 + abs(value)))
+    clipped = max(value, Fraction(_LEAST_EXPONENT))
+    return Fraction(_ARITHMETIC.exp(_decimal(clipped))) * (1 + _MARGIN * (1 + abs(clipped)))
 
 
 def _root_above(value: Fraction) -> Fraction:

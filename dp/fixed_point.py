@@ -10,13 +10,16 @@ from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
 
-__all__ = ["FixedPoint"]
+__all__ = ["GREATEST_REAL", "FixedPoint"]
 
 _REAL_BITS = 20
-"""A real-valued bound spans about this many bits: a rounding error of 2^-21 of the bound a row, without bias."""
+"""Bits of a real-valued bound: a row's rounding error is at most 2^-21 of the power of two at or above the bound."""
 
 _GREATEST_BOUND = 2**52
 """Encoded bounds stay exact as doubles, with room to add a row's rounding."""
+
+GREATEST_REAL = 2**256
+"""Bounds and edges of real columns stay within it, so that their squares are doubles too."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class FixedPoint:
             centred: count from the middle of the bounds, which halves the sensitivity of a mean.
 
         Raises:
-            InvalidArgument: bounds that hold no value of the column, or beyond 2^52 encoded.
+            InvalidArgument: bounds that hold no value of the column, or beyond 2^52 (integers) or 2^256 (reals).
         """
         if integral:
             shift, low, high = 0, -((-lower) // 1), upper // 1
         else:
             reach = max(abs(lower), abs(upper), Fraction(1, 2**64))
+            if reach > GREATEST_REAL:
+                raise InvalidArgument("bounds", (str(lower), str(upper)), "bounds of real columns stay within 2^256")
             shift = _REAL_BITS - _log2_ceiling(reach)
             low, high = round(lower * Fraction(2) ** shift), round(upper * Fraction(2) ** shift)
         if low > high:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from dp.aggregates import Aggregate
 from dp.bounds import ContributionBounds
+from dp.conditions import total_condition
 from dp.errors import InvalidArgument
 from dp.exact import Exact
 from dp.explanation import Explanation, explain_plan
@@ -51,13 +52,17 @@ class PrivateFrame:
     def __post_init__(self) -> None:
         check_unit(self.df.schema, self.facts.unit)
 
-    def where(self, condition: str | Column) -> Self:
+    def where(self, condition: str) -> Self:
         """Keep the rows that satisfy a condition; it is part of the plan, as text.
 
         Args:
-            condition: as in Spark. It must be deterministic and must not raise on any row: no UDF, no `raise_error`.
+            condition: SQL text over each row alone, of operators that raise on no value: see `dp.conditions`.
+
+        Raises:
+            InvalidArgument: a condition that uses anything else (a function that may raise, a UDF, a subquery).
         """
-        return replace(self, df=self.df.where(condition), filters=(*self.filters, str(condition)))
+        checked = total_condition(condition)
+        return replace(self, df=self.df.where(checked), filters=(*self.filters, checked))
 
     filter = where
 

@@ -35,6 +35,7 @@ def sum(column: str, lower: Exact | None = None, upper: Exact | None = None, *, 
     Raises:
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
     """
+    _check_column(column)
     low, high, imputed = _clamp(lower, upper, missing)
     return Sum(name=f"sum_{column}", column=column, lower=low, upper=high, missing=imputed)
 
@@ -51,6 +52,7 @@ def mean(column: str, lower: Exact | None = None, upper: Exact | None = None, *,
     Raises:
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
     """
+    _check_column(column)
     low, high, imputed = _clamp(lower, upper, missing)
     return Mean(name=f"mean_{column}", column=column, lower=low, upper=high, missing=imputed)
 
@@ -66,10 +68,16 @@ def histogram(column: str, edges: Sequence[Exact]) -> Histogram:
     Raises:
         InvalidArgument: fewer than two edges, or edges that do not increase.
     """
+    _check_column(column)
     exact = tuple(rational(edge, "edges") for edge in edges)
     if len(exact) < 2 or any(a >= b for a, b in pairwise(exact)):
         raise InvalidArgument("edges", list(edges), "give at least two strictly increasing edges")
     return Histogram(name=f"histogram_{column}", column=column, edges=exact)
+
+
+def _check_column(column: object) -> None:
+    if not isinstance(column, str):
+        raise InvalidArgument("column", column, "give the name of a numeric column")
 
 
 def _clamp(

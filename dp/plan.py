@@ -37,6 +37,9 @@ __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_pla
 _WRAP_LOG2_PROBABILITY = 64
 """Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
 
+_LEAST_VARIANCE = Fraction(1, 4)
+"""Below it the price of a sum of discrete Gaussians is not known."""
+
 
 @dataclass(frozen=True)
 class NoiseParties:
@@ -120,8 +123,7 @@ class Plan:
         """
         if isinstance(self.guarantee, kind):
             return self.guarantee
-        delta = self.guarantee.delta if isinstance(self.guarantee, ApproxDP) else Fraction(0)
-        return price(Composed(tuple(part.event for part in self.parts)), kind, delta=delta)
+        return price(Composed(tuple(part.event for part in self.parts)), kind)
 
     def part_of(self, measure: Measure) -> Part:
         """The part that belongs to a measure of the query."""
@@ -180,6 +182,8 @@ def guarantee(epsilon: Exact | None, delta: Exact = 0, rho: Exact | None = None)
         if value is not None and rational(value, name) <= 0:
             raise InvalidArgument(name, value, 'a release costs something: give a positive amount, such as "1"')
     if rho is not None:
+        if rational(delta, "delta") != 0:
+            raise InvalidArgument("delta", delta, "a delta belongs to epsilon; leave it out where rho is given")
         return ZCDP(rho)
     assert epsilon is not None
     asked = ApproxDP(epsilon, delta)
@@ -211,7 +215,7 @@ def make_plan(
         Plan(query, asked, parties, parties_per_unit, noise, _parts(query, family, parties_per_unit, noise))
         for family in families
     ]
-    best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev) for part in plan.parts))
+    best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
     _prove_range(best)
     return best
 
@@ -254,7 +258,7 @@ def _gaussian(
     l1, l2_squared = max(sensitivity.l1, 1), max(sensitivity.l2_squared, 1)
     size = {"l2_sensitivity_squared": l2_squared, "l1_sensitivity": l1, "honest_parties": noise.honest, "cells": cells}
     if noise.honest == 1:
-        variance = gaussian_variance(l2_squared, rho)
+        variance = max(gaussian_variance(l2_squared, rho), _LEAST_VARIANCE)
     else:  # a sum of discrete Gaussians is not quite one: the distance is in the price
         variance = distributed_gaussian_variance(rho=rho, **size)
     return DiscreteGaussian(variance), ZcdpEvent(distributed_gaussian_rho(variance_each=variance, **size))

@@ -111,6 +111,8 @@ def resolve_keys(by: Sequence[str], keys: Sequence[object] | None, facts: Public
             remedy = f"give the public keys of {undeclared}, here or as a declared fact of the table"
             raise InvalidArgument("keys", None, remedy)
         return tuple(itertools.product(*(facts.keys[column] for column in by)))
+    if isinstance(keys, str):
+        raise InvalidArgument("keys", keys, "give a list of keys")
     groups = tuple(_group(key, len(by)) for key in keys)
     if not groups or len(set(map(_typed, groups))) < len(groups):
         raise InvalidArgument("keys", list(keys)[:5], "give at least one key, and each only once")

@@ -80,7 +80,7 @@ class LedgerStore:
         self._identity = _file_identity(self.path)
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._connection = _connect(self.path)
+        self._connection = _opened(self.path)
         try:
             self._check_header()
             _make_durable(self._connection)
@@ -103,16 +103,13 @@ class LedgerStore:
             raise LedgerError(path, "its directory does not exist", "make the directory first")
         refuse_network_file_system(path)
         _refuse_leftovers(path)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ledger-") as scratch:
-            draft = Path(scratch) / "draft"
-            draft.touch(mode=0o600)
-            with contextlib.closing(_connect(draft)) as connection:
-                _make_durable(connection)
-                connection.executescript(_SCHEMA)
-                connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?)", (ledger_id, capacity, created_at))
-                connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            _publish(draft, path)
+        try:
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ledger-") as scratch:
+                draft = Path(scratch) / "draft"
+                _write_draft(draft, (ledger_id, capacity, created_at))
+                _publish(draft, path)
+        except (OSError, sqlite3.Error) as error:
+            raise LedgerError(path, f"cannot be created ({error})", "choose a writable local disk") from None
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
@@ -195,6 +192,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     )
 
 
+def _opened(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.Error as error:
+        raise LedgerError(path, f"cannot be opened ({error})", "check its permissions") from None
+
+
 def _make_durable(connection: sqlite3.Connection) -> None:
     """A commit returns after its log is on the disk; what is deleted is overwritten."""
     connection.execute("PRAGMA journal_mode = WAL")
@@ -202,6 +206,16 @@ def _make_durable(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA fullfsync = ON")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")
+
+
+def _write_draft(draft: Path, row: tuple[str, str, float]) -> None:
+    draft.touch(mode=0o600)
+    with contextlib.closing(_connect(draft)) as connection:
+        _make_durable(connection)
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?)", row)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _refuse_leftovers(path: Path) -> None:

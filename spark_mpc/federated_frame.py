@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, overload
 
-from pyspark.sql import Column, SparkSession
+from pyspark.sql import SparkSession
 
 from dp.aggregates import Aggregate
 from dp.errors import InvalidArgument
@@ -71,8 +71,8 @@ class FederatedFrame:
     frames: Mapping[str, PrivateFrame]
     parties_per_unit: int
 
-    def where(self, condition: str | Column) -> Self:
-        """Keep the rows that satisfy a condition; all parties must write it alike."""
+    def where(self, condition: str) -> Self:
+        """Keep the rows that satisfy a condition; all parties must write it alike. See `PrivateFrame.where`."""
         return replace(self, frames={party: frame.where(condition) for party, frame in self.frames.items()})
 
     filter = where
@@ -148,6 +148,28 @@ class FederatedQuery:
             ),
         }
         return explain_plan(plan, (*sources, *secret), more)
+
+    @overload
+    def release(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        rho: Exact | None = None,
+        recipients: None = None,
+        staging: str | None = None,
+    ) -> Release: ...
+
+    @overload
+    def release(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        rho: Exact | None = None,
+        recipients: Sequence[str],
+        staging: str | None = None,
+    ) -> Release | None: ...
 
     def release(
         self,

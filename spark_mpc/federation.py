@@ -165,6 +165,8 @@ class Study:
         tables = table if isinstance(table, Mapping) else dict.fromkeys(names[:1], table)
         if sorted(tables) != names:
             raise InvalidArgument("table", sorted(tables), f"give one table for each of {names}")
+        if overlap is not None and not isinstance(overlap, Overlap):
+            raise InvalidArgument("overlap", overlap, "give mpc.DISJOINT or mpc.Overlap(at_most=...)")
         frames = {party: tables[party].private() for party in names}
         everybody = len(self.federation.file.parties)
         at_most = min((overlap or Overlap(everybody)).at_most, everybody)

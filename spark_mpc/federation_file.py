@@ -14,6 +14,7 @@ One self-contained TOML file, the same at all parties; the certificates stand in
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -149,6 +150,10 @@ class FederationFile:
             if candidate.name == name:
                 return candidate
         raise InvalidArgument("me", name, f"the parties are {', '.join(peer.name for peer in self.parties)}")
+
+    def waiting(self, rendezvous_seconds: float) -> FederationFile:
+        """The same federation, where this party waits so long for the others to start."""
+        return dataclasses.replace(self, rendezvous_seconds=rendezvous_seconds)
 
     def public(self) -> dict[str, object]:
         """The content as JSON values; certificates as fingerprints. Equal files give equal values."""

@@ -118,9 +118,20 @@ class Identity:
         Raises:
             InvalidArgument: one of them is there already; a key is never overwritten.
         """
+        self.refuse_overwriting(directory)
         folder = Path(directory)
         self._write(folder / f"{self.name}.key", self.key_pem(serialization.NoEncryption()), 0o600)
         self._write(folder / f"{self.name}.crt", self.certificate.encode("ascii"), 0o644)
+
+    def refuse_overwriting(self, directory: str | os.PathLike[str]) -> None:
+        """Refuse if `save` would find one of its files there already.
+
+        Raises:
+            InvalidArgument: it would.
+        """
+        for path in (Path(directory) / f"{self.name}.key", Path(directory) / f"{self.name}.crt"):
+            if path.exists():
+                raise InvalidArgument("directory", str(path), "it is there already and is not overwritten: move it")
 
     def key_pem(self, encryption: serialization.KeySerializationEncryption) -> bytes:
         """The private key as PKCS #8 under `encryption`."""
@@ -132,12 +143,7 @@ class Identity:
 
     @staticmethod
     def _write(path: Path, content: bytes, mode: int) -> None:
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            raise InvalidArgument(
-                "directory", str(path), "it is there already and is not overwritten: move it"
-            ) from None
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
 

@@ -165,7 +165,7 @@ def decode_frame(data: bytes, max_bytes: int) -> tuple[Header, bytes]:
 
 def encode_reason(reason: str) -> bytes:
     """A reason as the payload of an abort or refusal, cut to its greatest length."""
-    return reason.encode("utf-8")[:MAX_REASON_BYTES].decode("utf-8", "ignore").encode("utf-8")
+    return reason.encode("utf-8", "replace")[:MAX_REASON_BYTES].decode("utf-8", "ignore").encode("utf-8")
 
 
 def decode_reason(payload: bytes) -> str:

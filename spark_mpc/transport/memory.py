@@ -89,11 +89,11 @@ class _MemoryLink:
             raise
         return incarnation
 
-    def ping(self, peer: str, run: bytes, timeout_seconds: float) -> tuple[bytes, Status]:  # noqa: ARG002
+    def ping(self, peer: str, run: bytes, timeout_seconds: float) -> tuple[bytes, Status]:
         mailbox, incarnation = self._reach(peer)
         return incarnation, mailbox.status(run)
 
-    def abort(self, peer: str, run: bytes, reason: str, timeout_seconds: float) -> None:  # noqa: ARG002
+    def abort(self, peer: str, run: bytes, reason: str, timeout_seconds: float) -> None:
         mailbox, _ = self._reach(peer)
         mailbox.aborted_by(self._me, run, self._incarnation, reason)
 

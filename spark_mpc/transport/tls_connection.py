@@ -215,6 +215,8 @@ def _context(protocol: ssl._SSLMethod, me: Identity, pinned: Iterable[str]) -> s
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
+    # A pinned certificate is an anchor itself; without this, of two pinned for one name only the first is found.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     for pem in pinned:
         context.load_verify_locations(cadata=pem)
     _load_key(context, me)

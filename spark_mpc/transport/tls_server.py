@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterable, Mapping
 
 from spark_mpc.errors import FederationError, RunAborted, WireError
@@ -18,6 +19,7 @@ __all__ = ["TlsServer"]
 _HANDSHAKE_SECONDS = 10.0
 _MAX_HANDSHAKES = 64  # strangers can hold no more threads than this, each for ten seconds
 _MAX_CONNECTIONS_PER_PEER = 64
+_FAREWELL_SECONDS = 2.0
 _MAX_REASON_BYTES = 1024
 
 
@@ -73,7 +75,7 @@ class TlsServer:
         self._acceptor.start()
 
     def close(self) -> None:
-        """Stop listening and end every connection."""
+        """Stop listening, finish the answers that are due, and end every connection."""
         self._closing.set()
         if self._listener is None:
             return
@@ -81,6 +83,9 @@ class TlsServer:
         self._listener.close()
         with self._guard:
             remaining = dict(self._connections)
+        patience = time.monotonic() + _FAREWELL_SECONDS  # a message that was taken gets its answer
+        for thread in remaining.values():
+            thread.join(max(0.0, patience - time.monotonic()))
         for connection in remaining:
             connection.interrupt()
         for thread in remaining.values():

@@ -133,13 +133,31 @@ SUM_NOISE = Noise((NoiseTerm(DiscreteLaplace(Fraction(40_000)), 1e-3, 3),))
 COUNT_NOISE = Noise((NoiseTerm(DiscreteLaplace(Fraction(10)), 1.0, 3),))
 
 
-def _means(trials: int, count: int, seed: str, widen: int = 100, **changes: float) -> tuple[float, float]:
+def _means(
+    trials: int,
+    count: int,
+    seed: str,
+    widen: int = 100,
+    *,
+    centre: float = 10.0,
+    lower: float = 0.0,
+    upper: float = 20.0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
     """Share of intervals that hold the true mean, and their mean width, for groups of one size."""
     truth = np.random.default_rng(7).uniform(0, 20, trials)
     sums = (truth - 10) * count + _draw(SUM_NOISE, trials, f"sum {seed}", widen)
     counts = count + _draw(COUNT_NOISE, trials, f"count {seed}", widen)
-    options = {"centre": 10.0, "lower": 0.0, "upper": 20.0, "confidence": 0.95} | changes
-    low, high = ratio_interval(sums, counts, numerator_noise=SUM_NOISE, denominator_noise=COUNT_NOISE, **options)
+    low, high = ratio_interval(
+        sums,
+        counts,
+        numerator_noise=SUM_NOISE,
+        denominator_noise=COUNT_NOISE,
+        centre=centre,
+        lower=lower,
+        upper=upper,
+        confidence=confidence,
+    )
     assert (low >= 0).all()
     assert (high <= 20).all()
     return float(((low <= truth) & (truth <= high)).sum()), float((high - low).mean())
@@ -225,6 +243,6 @@ def test_arguments_out_of_range_are_refused_by_name() -> None:
             NoiseTerm(DiscreteLaplace(Fraction(1)), coefficient, 1)
     with pytest.raises(InvalidArgument, match="copies"):
         NoiseTerm(DiscreteLaplace(Fraction(1)), 1.0, 0)
-    for changes in ({"lower": 30.0}, {"upper": math.nan}, {"centre": math.inf}):
+    for centre, lower, upper in ((10.0, 30.0, 20.0), (10.0, 0.0, math.nan), (math.inf, 0.0, 20.0)):
         with pytest.raises(InvalidArgument, match="lower"):
-            _means(10, 10, "refused", **changes)
+            _means(10, 10, "refused", centre=centre, lower=lower, upper=upper)

@@ -27,9 +27,18 @@ def reserve(ledger: Ledger, request_id: str, price: str) -> Claim:
 
 
 def spend(ledger: Ledger, request_id: str, price: str) -> None:
+    """One debit, from wherever an earlier process that was killed left it."""
+    if ledger.stored_release(request_id) is not None:
+        return
+    paid = ledger.resumable(request_id)
+    claim = paid.claim if paid else arm(ledger, request_id, price)
+    ledger.commit(claim, b"release " + request_id.encode())
+
+
+def arm(ledger: Ledger, request_id: str, price: str) -> Claim:
     claim = reserve(ledger, request_id, price)
     ledger.arm(claim, b"noised " + request_id.encode())
-    ledger.commit(claim, b"release " + request_id.encode())
+    return claim
 
 
 def race(path: str, name: str, attempts: str) -> None:
@@ -56,7 +65,7 @@ def stream(path: str, first: str, stop: str) -> None:
 def hang(path: str) -> None:
     """Arm one claim, reserve another, and wait to be killed."""
     with Ledger.open(path) as ledger:
-        ledger.arm(reserve(ledger, "armed", "1/2"), b"noised armed")
+        arm(ledger, "armed", "1/2")
         reserve(ledger, "reserved", "1/4")
         print("armed", flush=True)
         sys.stdin.readline()

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -348,6 +349,12 @@ def test_creating_refuses_what_exists(ledger: Ledger, path: Path) -> None:
         Ledger.create(path, capacity=PureDP(100))
     assert ledger.capacity == PureDP(1)
     assert sorted(file.name for file in path.parent.iterdir()) == ["ledger", "ledger-shm", "ledger-wal"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a directory in which even root cannot write")
+def test_a_place_where_nothing_can_be_written_is_an_error() -> None:
+    with pytest.raises(LedgerError, match=r"cannot be created \(.*choose a writable local disk"):
+        Ledger.create("/proc/ledger", capacity=PureDP(1))
 
 
 def test_creating_refuses_a_place_without_a_directory_and_leftovers(path: Path) -> None:

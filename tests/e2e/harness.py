@@ -1,0 +1,233 @@
+"""A federation of real processes for tests: started, commanded over pipes, stopped, killed and restarted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, Self
+
+from dp.budget import Budget, PureDP
+from lake.ledger import Ledger
+from lake.ledger_store import LedgerStore
+from spark_mpc.federation_file import Peer, add_party
+from spark_mpc.identity import Identity
+from tests.e2e.party_worker import Order
+
+__all__ = ["PARTIES", "TIMEOUT_SECONDS", "Books", "Parties", "PartyProcess"]
+
+PARTIES = ("a", "b", "c")
+TIMEOUT_SECONDS = 5.0
+_RENDEZVOUS_SECONDS = 8.0
+_SLACK_SECONDS = 20.0  # other processes share these cores
+_START_SECONDS = 120.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+Event = dict[str, Any]
+
+
+class PartyProcess:
+    """One party's process and its JVM: a process group of their own, and a thread that reads what it says."""
+
+    def __init__(self, name: str, arguments: Iterable[object], log: Path) -> None:
+        self.name, self.log = name, log
+        self._events: SimpleQueue[Event | None] = SimpleQueue()
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.e2e.party_worker", name, *map(str, arguments)],
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def order(self, order: Order) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asdict(order)) + "\n")
+        self._process.stdin.flush()
+
+    def next_event(self, seconds: float) -> Event | None:
+        """What it says next; None when it has ended."""
+        try:
+            return self._events.get(timeout=seconds)
+        except Empty:
+            raise AssertionError(f"{self.name} said nothing for {seconds:g} s: see {self.log}") from None
+
+    def until(self, *wanted: str, seconds: float) -> Event:
+        """The first event, or step, of these names; each step on the way starts the time afresh."""
+        while (event := self.next_event(seconds)) is not None:
+            if event["event"] in wanted or event.get("step") in wanted:
+                return event
+        raise AssertionError(f"{self.name} ended before {wanted}: see {self.log}")
+
+    def outcome(self) -> Event:
+        """How the order ended, which must be known within the federation's timeout after the last step."""
+        return self.until("released", "failed", seconds=max(TIMEOUT_SECONDS, _RENDEZVOUS_SECONDS) + _SLACK_SECONDS)
+
+    def wait_for_death(self) -> None:
+        """By its own hand, within the time of an order."""
+        while self.next_event(_START_SECONDS) is not None:
+            pass
+        assert self._process.wait(_SLACK_SECONDS) == -signal.SIGKILL
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill the process and its JVM."""
+        with suppress(ProcessLookupError):  # nothing of the group is left
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._events.put(json.loads(line))
+        self._events.put(None)
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a party's ledger holds of one release; read beside its owner, without settling anything.
+
+    Attributes:
+        states: of its entries, oldest first.
+        noised: the paid vector that can be masked afresh, or None.
+        stored: the stored release, or None.
+    """
+
+    states: tuple[str, ...]
+    noised: bytes | None
+    stored: bytes | None
+
+    @property
+    def paid(self) -> int:
+        """How often it was paid for."""
+        return sum(state in ("armed", "spent") for state in self.states)
+
+
+class Parties:
+    """Three parties over mutual TLS on loopback, each with its Spark, its lake and its ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._processes: dict[str, PartyProcess] = {}
+        self._federation = _write_federation(folder)
+        for name in PARTIES:
+            Ledger.create(self.ledger(name), capacity=PureDP(100)).close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:
+            for process in self._processes.values():
+                stack.callback(process.end)
+
+    def ledger(self, name: str) -> Path:
+        return self.folder / f"{name}.ledger"
+
+    def start(self, name: str, *, ledger: Path | None = None) -> None:
+        """Start a party, or start it again."""
+        if name in self._processes:
+            self._processes.pop(name).end()
+        arguments = (self._federation, self.folder / f"{name}.delta", ledger or self.ledger(name))
+        self._processes[name] = PartyProcess(name, arguments, self.folder / f"{name}.log")
+
+    def all_ready(self) -> None:
+        """Start whoever does not run, and wait until all of them do."""
+        started = [name for name in PARTIES if name not in self._processes or not self[name].is_running]
+        for name in started:
+            self.start(name)
+        self.wait_ready(*started)
+
+    def wait_ready(self, *names: str) -> None:
+        for name in names:
+            self[name].until("ready", seconds=_START_SECONDS)
+
+    def __getitem__(self, name: str) -> PartyProcess:
+        return self._processes[name]
+
+    def order(self, orders: Mapping[str, Order]) -> None:
+        """Tell every party what to ask for."""
+        for name, order in orders.items():
+            self[name].order(order)
+
+    def outcomes(self, *names: str) -> dict[str, Event]:
+        """How their orders ended."""
+        return {name: self[name].outcome() for name in names}
+
+    def ask(self, epsilon: Fraction) -> dict[str, Event]:
+        """All parties ask for a release, undisturbed."""
+        self.order(dict.fromkeys(PARTIES, Order(str(epsilon))))
+        return self.outcomes(*PARTIES)
+
+    def books(self, name: str, epsilon: Fraction) -> Books:
+        """What a party's ledger holds of the release at this epsilon."""
+        with self._read(name) as ledger:
+            entries = [entry for entry in ledger.entries() if entry.price == PureDP(epsilon)]
+            key = entries[-1].release_key if entries else ""
+            resumable = ledger.resumable(key)
+            noised = None if resumable is None else resumable.noised
+            return Books(tuple(entry.state for entry in entries), noised, ledger.stored_release(key))
+
+    def spent(self) -> dict[str, Budget]:
+        """Of every party's ledger."""
+        spent = {}
+        for name in PARTIES:
+            with self._read(name) as ledger:
+                spent[name] = ledger.spent()
+        return spent
+
+    def reserved(self, name: str, *, seconds_from_now: float = 0.0) -> Budget:
+        """What is reserved, now or later if nothing happens until then."""
+        with self._read(name, seconds_from_now) as ledger:
+            return ledger.reserved()
+
+    def _read(self, name: str, seconds_from_now: float = 0.0) -> Ledger:
+        # not `Ledger.open`, which settles what a crash left behind: here it is looked at as it is
+        return Ledger(LedgerStore(self.ledger(name)), lambda: time.time() + seconds_from_now)
+
+
+def _write_federation(folder: Path) -> Path:
+    path = folder / "federation.toml"
+    rules = f"timeout_seconds = {TIMEOUT_SECONDS}\nrendezvous_seconds = {_RENDEZVOUS_SECONDS}\n"
+    path.write_text(f'[federation]\nname = "faults"\nprotocol = "additive"\n{rules}')
+    for name, port in zip(PARTIES, _free_ports(len(PARTIES)), strict=True):
+        identity = Identity.create(name)
+        identity.save(folder)
+        add_party(path, Peer(name, f"127.0.0.1:{port}", (identity.certificate,)))
+    return path
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]
