@@ -30,7 +30,7 @@ def sum(column: str, lower: Exact | None = None, upper: Exact | None = None, *, 
         column: a numeric column.
         lower: least value of one row; smaller ones (-inf too) are clamped. Default: the table's declared bound.
         upper: greatest value of one row; likewise.
-        missing: the value that NULL and NaN count as; None (default) leaves such rows out of the sum.
+        missing: the value that NULL and NaN count as, clamped too; None (default) leaves such rows out of the sum.
 
     Raises:
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
@@ -47,7 +47,8 @@ def mean(column: str, lower: Exact | None = None, upper: Exact | None = None, *,
         column: a numeric column.
         lower: least value of one row; smaller ones (-inf too) are clamped. Default: the table's declared bound.
         upper: greatest value of one row; likewise.
-        missing: the value that NULL and NaN count as; None (default) leaves such rows out of sum and count.
+        missing: the value that NULL and NaN count as, clamped too; None (default) leaves such rows out of sum and
+            count.
 
     Raises:
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.

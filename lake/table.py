@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
+from dp.bounding import ARROW_BATCH_ROWS
 from dp.errors import InvalidArgument
 from dp.exact import Exact
 from dp.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
@@ -32,6 +33,7 @@ _TOTAL = {
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
 }
+_FAST = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS)}
 _INHERITED = ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")
 
 
@@ -124,7 +126,7 @@ def _total_session(spark: SparkSession) -> SparkSession:
     session = spark.newSession()
     for name in _INHERITED:
         session.conf.set(name, spark.conf.get(name) or "")
-    for name, value in _TOTAL.items():
+    for name, value in {**_TOTAL, **_FAST}.items():
         session.conf.set(name, value)
     return session
 

@@ -109,3 +109,7 @@ def _table(reports: list[PeerReport]) -> str:
 
 def _yes(fact: bool) -> str:
     return "yes" if fact else "no"
+
+
+if __name__ == "__main__":
+    main()

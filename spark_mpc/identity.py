@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -39,6 +40,7 @@ _SIGNATURE_CONTEXT = (
 )
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 _ECDSA = ec.ECDSA(hashes.SHA256())
+_SCALAR_BYTES = 32  # of P-256
 
 
 def party_name(value: object, parameter: str = "name") -> str:
@@ -138,8 +140,9 @@ class Identity:
         return self.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
     def sign(self, data: bytes) -> bytes:
-        """An ECDSA signature (DER) over `data`, to be checked with `verify`."""
-        return self.key.sign(_SIGNATURE_CONTEXT + data, _ECDSA)
+        """An ECDSA signature over `data`, to be checked with `verify`; 64 bytes, unlike DER, whose length varies."""
+        numbers = decode_dss_signature(self.key.sign(_SIGNATURE_CONTEXT + data, _ECDSA))
+        return b"".join(number.to_bytes(_SCALAR_BYTES, "big") for number in numbers)
 
     @staticmethod
     def _write(path: Path, content: bytes, mode: int) -> None:
@@ -157,8 +160,11 @@ def verify(certificate_pem: str, signature: bytes, data: bytes) -> None:
     """
     key = read_certificate(certificate_pem).public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)  # read_certificate refuses others
+    r, s = (int.from_bytes(half, "big") for half in (signature[:_SCALAR_BYTES], signature[_SCALAR_BYTES:]))
     try:
-        key.verify(signature, _SIGNATURE_CONTEXT + data, _ECDSA)
+        if len(signature) != 2 * _SCALAR_BYTES:
+            raise InvalidSignature
+        key.verify(encode_dss_signature(r, s), _SIGNATURE_CONTEXT + data, _ECDSA)
     except InvalidSignature:
         raise SignatureRefused("the signature does not belong to this certificate and these data") from None
 

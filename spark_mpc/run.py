@@ -13,7 +13,7 @@ commit    the ledger stores the release
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         PeerLost, AbortedByPeer: a peer is gone or gave up. Ledgers that had armed have paid, the others have not.
 
     Guarantees: a result anywhere means that every contributor's ledger had armed. Of what is raised here the peers are
-        told the kind of error, nothing more.
+        told the kind of error, nothing more, unless it concerns what is public between parties anyway.
     """
     # the price is checked against this ledger's kind before anybody is bothered
     price = task.plan.price(type(party.ledger.capacity))
@@ -163,7 +163,8 @@ def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | 
     stored = party.ledger.stored_release(agreement.release_key)
     if party.name == holder and stored is not None:
         for name in missing:
-            party.transport.send(name, agreement.run, "release", stored)
+            with suppress(FederationError):  # who is lost meanwhile asks again, and keeps nobody else from it
+                party.transport.send(name, agreement.run, "release", stored)
     if stored is None and party.name in missing:
         stored = _received_release(party, task, agreement, holder)
     return None if stored is None else StoredRelease.from_bytes(stored, task.plan.length)

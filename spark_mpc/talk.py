@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from spark_mpc.errors import Disagreement, FederationError
+from spark_mpc.errors import AbortedByPeer, Disagreement, FederationError, PeerLost
 from spark_mpc.ring import Words
 from spark_mpc.transport.base import Transport
 
@@ -21,8 +21,10 @@ T = TypeVar("T")
 
 
 def public_reason(error: BaseException) -> str:
-    """What peers are told of a failure: what they disagree about (all of it public), or the kind of error alone."""
-    return str(error)[:_REASON_CHARACTERS] if isinstance(error, Disagreement) else type(error).__name__
+    """What peers are told of a failure: who is lost, who gave up, what differs (all public); else its kind alone."""
+    if isinstance(error, AbortedByPeer):  # whoever hears of it from here first still learns where it began
+        return f"told by {error.peer}: {error.reason}"[:_REASON_CHARACTERS]
+    return str(error)[:_REASON_CHARACTERS] if isinstance(error, Disagreement | PeerLost) else type(error).__name__
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def _first_failure(futures: Iterable[Future[Any]]) -> None:
 
 
 def exchange(transport: Transport, run: bytes, step: str, payload: bytes, max_bytes: int) -> dict[str, bytes]:
-    """Send one message to every peer and receive one of each, all at once.
+    """Send one message to every peer at once, then receive one of each.
 
     Returns:
         The peers' payloads, each at most `max_bytes`.
@@ -52,9 +54,10 @@ def exchange(transport: Transport, run: bytes, step: str, payload: bytes, max_by
         PeerLost, AbortedByPeer, WireError: the run is over.
     """
     with _together(transport, run) as pool:
-        sent = [pool.submit(transport.send, peer, run, step, payload) for peer in transport.peers]
+        # sent before received: a transport that meets a restarted peer must know who took our newest greeting
+        _first_failure([pool.submit(transport.send, peer, run, step, payload) for peer in transport.peers])
         received = {peer: pool.submit(transport.receive, peer, run, step, max_bytes) for peer in transport.peers}
-        _first_failure([*received.values(), *sent])
+        _first_failure(received.values())
     return {peer: future.result() for peer, future in received.items()}
 
 

@@ -16,8 +16,8 @@ SCHEMA = "tailnum STRING, carrier STRING NOT NULL, dep_delay BIGINT"
 AIRPORTS = ("EWR", "JFK", "LGA")
 CARRIERS = ("9E", "AA", "AS", "B6", "DL", "EV", "F9", "FL", "HA", "MQ", "OO", "UA", "US", "VX", "WN", "YV")
 CLAMP = (-20, 60)
-EDGES = (-60, 0, 15, 30, 60, 1440)
-BINS = ("early", "0-14 min", "15-29 min", "30-59 min", "60+ min")
+EDGES = (-60, 0, 30, 1440)
+BINS = ("early", "0-29 min late", "30 min or more")
 MAX_FLIGHTS = 100
 
 

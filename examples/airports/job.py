@@ -70,8 +70,8 @@ def report(answers: Answers, days: int) -> None:
     cells = beside_truth(answers[DELAYS], data.pooled_truth(days))
     in_bins = cells["name"].isin(data.BINS)
     click.echo(f"\n{table_text(cells[~in_bins], key='carrier', decimals={'mean_delay': 1})}")
-    click.echo(f"\nflights by departure delay: released (pooled truth), ±{cells[in_bins]['stddev'].iloc[0]:,.0f}")
-    click.echo(matrix_text(cells[in_bins], key="carrier"))
+    click.echo(f"\nflights by departure delay: released (bounded truth), ±{cells[in_bins]['stddev'].iloc[0]:,.0f}")
+    click.echo(matrix_text(cells[in_bins], key="carrier", truth="bounded truth"))
     counts = cells[cells["name"] == "flights"]
     left_out = 1 - counts["bounded truth"].sum() / counts["truth"].sum()
     click.echo(

@@ -63,9 +63,9 @@ def _block(name: str, block: pd.DataFrame, key: str, decimals: int) -> str:
     return f"{name.replace('_', ' ')}\n{lines.to_string(index=False)}"
 
 
-def matrix_text(cells: pd.DataFrame, *, key: str) -> str:
-    """One line per key and one column per name: the released value, and the pooled truth in brackets."""
-    text = [f"{value:,.0f} ({truth:,.0f})" for value, truth in zip(cells["value"], cells["truth"], strict=True)]
+def matrix_text(cells: pd.DataFrame, *, key: str, truth: str = "truth") -> str:
+    """One line per key and one column per name: the released value, and in brackets a column of truths."""
+    text = [f"{value:,.0f} ({known:,.0f})" for value, known in zip(cells["value"], cells[truth], strict=True)]
     wide = cells.assign(text=text).pivot(index="key", columns="name", values="text")
     ordered = wide.loc[cells["key"].unique(), cells["name"].unique()]
     return str(ordered.rename_axis(index=key, columns=None).reset_index().to_string(index=False))

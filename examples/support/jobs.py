@@ -169,14 +169,15 @@ def show_ledgers(example: Example, home: Path) -> None:
             {
                 "state": entry.state,
                 "price": str(entry.price),
-                "table": f"{entry.table}, version {entry.data_version.rpartition('@')[2]}",
+                "table": f"{Path(entry.table).name}, version {entry.data_version.rpartition('@')[2]}",
                 "asked": entry.purpose,
                 "run": entry.run_id[:12],
             }
             for entry in ledger.entries()
         )
         click.echo(f"\nLedger of {party}: spent {ledger.spent()} of {ledger.capacity}")
-        click.echo(entries.to_string(index=False, justify="left"))
+        wide = entries.apply(lambda column: column.str.ljust(column.str.len().max()))
+        click.echo(wide.to_string(index=False, justify="left"))
 
 
 def _report(_party: str, step: str) -> None:

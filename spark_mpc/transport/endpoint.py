@@ -170,7 +170,7 @@ class Endpoint:
         if run == RENDEZVOUS:
             return self._receive_greeting(peer, step, max_bytes)
         sink = Sink(step, max_bytes)
-        self._mailbox.take(peer, run, sink)
+        self._take(peer, run, sink)
         return bytes(sink.result)
 
     def receive_into(self, peer: str, run: bytes, step: str, buffer: memoryview) -> None:
@@ -179,7 +179,7 @@ class Endpoint:
         view = buffer.cast("B")
         if view.readonly:
             raise InvalidArgument("buffer", "read-only", "give memory that can be written")
-        self._mailbox.take(peer, run, Sink(step, len(view), view))
+        self._take(peer, run, Sink(step, len(view), view))
 
     def check(self, run: bytes) -> None:
         """See `Transport.check`."""
@@ -228,11 +228,26 @@ class Endpoint:
                 self._mailbox.pause()  # not up, or gone: the heartbeats decide
                 check()
             except (ConnectionError, TimeoutError):
+                self._ask(peer, header.run)
                 check()
                 raise PeerLost(peer, header.step, "the connection broke: begin a new attempt") from None
             except AbortedByPeer as error:
                 self._mailbox.aborted_by(peer, header.run, self.incarnation, error.reason)
                 raise
+
+    def _take(self, peer: str, run: bytes, sink: Sink) -> None:
+        try:
+            self._mailbox.take(peer, run, sink)
+        except PeerLost:
+            if sink.broke_off:
+                self._ask(peer, run)
+                self._mailbox.check_open(run)
+            raise
+
+    def _ask(self, peer: str, run: bytes) -> None:
+        """Look why a connection broke: the peer may have aborted, for instance because this process was stopped."""
+        with suppress(OSError, FederationError):
+            self._mailbox.heard(peer, run, *self.link.ping(peer, run, min(1.0, self._timeout_seconds)))
 
     def _greet(self, peer: str, step: str, payload: bytes) -> None:
         header = self._header(RENDEZVOUS, step, length=len(payload))

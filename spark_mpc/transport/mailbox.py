@@ -48,6 +48,7 @@ class Sink:
     filling: bool = field(default=False, init=False)
     done: bool = field(default=False, init=False)
     error: FederationError | None = field(default=None, init=False)
+    broke_off: bool = field(default=False, init=False)
 
     def refusal(self, step: str, length: int) -> str | None:
         """Why a message cannot be the awaited one, or None."""
@@ -186,6 +187,10 @@ class Mailbox:
         if line.lost is not None:
             raise PeerLost(peer, line.peer_step, line.lost)
 
+    def check_open(self, run: bytes) -> None:
+        """Raise if the run is over."""
+        self._open_run(run)
+
     def check_all(self, run: bytes) -> None:
         """Raise if the run is over, or a peer that has not finished it is lost."""
         for peer in self._peers:
@@ -262,6 +267,8 @@ class Mailbox:
     def heard(self, peer: str, run: bytes, incarnation: bytes, status: Status) -> None:
         """A peer answered a ping."""
         with self._changed:
+            if run not in self._runs:
+                return  # over, and forgotten meanwhile
             line = self._runs[run].lines[peer]
             line.peer_step = status.step
             line.incarnation = line.incarnation or incarnation
@@ -275,8 +282,9 @@ class Mailbox:
     def lost(self, peer: str, run: bytes, reason: str) -> None:
         """A peer is gone."""
         with self._changed:
-            line = self._runs[run].lines[peer]
-            line.lost = line.lost or reason
+            if run in self._runs:
+                line = self._runs[run].lines[peer]
+                line.lost = line.lost or reason
             self._changed.notify_all()
 
     def aborted_by(self, peer: str, run: bytes, incarnation: bytes, reason: str) -> None:
@@ -437,6 +445,7 @@ class Mailbox:
         try:
             fill(sink.room(header.length))
         except (ConnectionError, TimeoutError):
+            sink.broke_off = True
             sink.error = PeerLost(peer, header.step, "its message broke off: begin a new attempt")
             raise
         else:

@@ -88,6 +88,7 @@ class _TlsLink:
         self._routes = {name: _Route(me, peer) for name, peer in peers.items()}
         self._owners = {der: name for name, route in self._routes.items() for der in route.owners}
         self._lanes: dict[tuple[str, bytes], _Lane] = {}
+        self._guard = threading.Lock()
         self._incarnation = b""
         self._server: TlsServer | None = None
 
@@ -145,12 +146,19 @@ class _TlsLink:
             lane.end()
 
     def _run_lane(self, peer: str, run: bytes, timeout_seconds: float | None = None) -> _Lane:
-        """The connection of a run to a peer; only one thread at a time asks for the same one."""
+        """The connection of a run to a peer."""
         lane = self._lanes.get((peer, run))
-        if lane is None or lane.broken:
-            lane = self._lanes[peer, run] = self._new_lane(peer, timeout_seconds or self._dial_seconds)
-            if self._server is None:  # closed while we dialled
-                self.drop(run)
+        if lane is not None and not lane.broken:
+            return lane
+        dialled = self._new_lane(peer, timeout_seconds or self._dial_seconds)
+        with self._guard:
+            lane = self._lanes.get((peer, run))
+            if lane is None or lane.broken:
+                lane = self._lanes[peer, run] = dialled
+        if lane is not dialled:  # another thread was faster
+            dialled.end()
+        if self._server is None:  # closed while we dialled
+            self.drop(run)
         return lane
 
     def _new_lane(self, peer: str, timeout_seconds: float) -> _Lane:

@@ -93,6 +93,7 @@ def test_wide_laplace_has_the_quantile_of_its_tail(scale: int, confidence: float
     assert exact - 1 <= quantile <= exact * 1.002 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("confidence", [0.95, 0.999])
 def test_intervals_cover_as_stated_and_are_not_wide(mix: str, confidence: float) -> None:
@@ -106,12 +107,13 @@ def test_intervals_cover_as_stated_and_are_not_wide(mix: str, confidence: float)
     assert _too_few(int((size <= smaller).sum()), trials, confidence)
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.slow
+@pytest.mark.parametrize("mix", [mix for mix in MIXES if mix != "narrow"])  # whose interval of integers covers 97%
 def test_noise_of_another_scale_is_not_covered(mix: str) -> None:
     noise, trials = MIXES[mix], 400_000
     size = np.abs(_draw(noise, trials, f"twin {mix}", widen=115))
-    assert _too_few(int((size <= noise.quantile(0.95)).sum()), trials, 0.95) or mix == "narrow"
-    assert _too_few(int((size <= noise.quantile(0.999)).sum()), trials, 0.999) or mix == "narrow"
+    assert _too_few(int((size <= noise.quantile(0.95)).sum()), trials, 0.95)
+    assert _too_few(int((size <= noise.quantile(0.999)).sum()), trials, 0.999)
 
 
 @settings(max_examples=40, deadline=None)
@@ -163,12 +165,14 @@ def _means(
     return float(((low <= truth) & (truth <= high)).sum()), float((high - low).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 30, 100, 1000, 100_000])
 def test_intervals_of_means_cover_as_stated(count: int) -> None:
     hits, _ = _means(100_000, count, f"cover {count}")
     assert not _too_few(int(hits), 100_000, 0.95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1000, 100_000])
 def test_intervals_of_means_are_not_idle(count: int) -> None:
     hits, width = _means(100_000, count, f"wide {count}")
@@ -228,6 +232,7 @@ def test_without_noise_the_mean_is_exact() -> None:
     assert high == pytest.approx([6.0, -4.0])
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_groups_take_seconds() -> None:
     started = time.perf_counter()
     _means(100_000, 500, "speed", confidence=0.9)

@@ -161,7 +161,8 @@ def test_distributed_variance_keeps_the_budget(square: int, parties: int, cells:
         l2_sensitivity_squared=square, l1_sensitivity=square, rho=rho, honest_parties=parties, cells=cells
     )
     assert cost(variance) <= rho
-    assert variance == Fraction(1, 4) or cost(max(variance / 3, Fraction(1, 4))) > rho or variance < Fraction(3, 4)
+    if variance > 4:  # the distance from one Gaussian is negligible, so next to nothing is wasted
+        assert cost(variance * Fraction(999, 1000)) > rho
 
 
 @pytest.mark.parametrize("epsilon", ["0", "1", "10"])

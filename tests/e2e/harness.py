@@ -30,7 +30,7 @@ __all__ = ["PARTIES", "TIMEOUT_SECONDS", "Books", "Parties", "PartyProcess"]
 
 PARTIES = ("a", "b", "c")
 TIMEOUT_SECONDS = 5.0
-_RENDEZVOUS_SECONDS = 8.0
+_RENDEZVOUS_SECONDS = 12.0
 _SLACK_SECONDS = 20.0  # other processes share these cores
 _START_SECONDS = 120.0
 _ROOT = Path(__file__).resolve().parents[2]

@@ -46,8 +46,8 @@ def main(directory: str, name: str, work: str) -> None:
         (peer,) = transport.peers
         transport.send(peer, RENDEZVOUS, "hello", b"")
         transport.receive(peer, RENDEZVOUS, "hello", 0)
-        transport.begin(RUN)
         transport.step("local")
+        transport.begin(RUN)
         try:
             {"wait": wait, "flood": flood}[work](transport, peer)
         except FederationError as error:

@@ -1,0 +1,111 @@
+"""Imports run one way, dp <- lake <- spark_mpc, without cycles; the public names are pinned."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import dp
+import lake
+import spark_mpc
+
+ROOT = Path(spark_mpc.__file__).parent.parent
+ALLOWED = {"dp": {"dp"}, "lake": {"dp", "lake"}, "spark_mpc": {"dp", "lake", "spark_mpc"}}
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for package in ALLOWED
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+PUBLIC = {
+    dp: """DISTRIBUTION ZCDP ApproxDP Budget BudgetExceeded ContributionBounds InvalidArgument PrivateFrame PrivateQuery
+        PublicFacts PureDP Release SparkMpcError __version__ count count_units histogram mean sum""",
+    lake: """Balance ClaimLost LeaseExpired Ledger LedgerError LedgerMissing SessionError Table VersionUnavailable
+        delta_session require_java resolve_jars""",
+    spark_mpc: """DISJOINT AbortedByPeer CertificateRefused Disagreement FederatedFrame FederatedQuery Federation
+        FederationError Overlap PeerLost Study __version__ dp lake""",
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file names in import statements, wherever they stand in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            # `from package import module` names the module, not the package's own __init__
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in MODULES else node.module for a in node.names
+            }
+    return found
+
+
+def refused(package: str, names: set[str]) -> set[str]:
+    """Imports of our own packages that a package must not make."""
+    ours = {"dp", "lake", "spark_mpc", "examples", "benchmarks", "tests"}
+    return {name for name in names if name.split(".")[0] in ours - ALLOWED[package]}
+
+
+def test_packages_import_only_what_stands_below_them() -> None:
+    assert len(MODULES) > 40
+    for module, path in MODULES.items():
+        assert refused(module.split(".")[0], imported(path)) == set(), module
+
+
+def test_the_check_finds_an_import_that_runs_upwards(tmp_path: Path) -> None:
+    module = tmp_path / "upwards.py"
+    module.write_text("def late():\n    from lake.ledger import Ledger\n")
+    assert refused("dp", imported(module)) == {"lake.ledger"}
+    assert refused("spark_mpc", imported(module)) == set()
+
+
+def test_no_cycles_between_modules() -> None:
+    graph = {module: imported(path) & MODULES.keys() for module, path in MODULES.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+    with pytest.raises(CycleError):  # a planted cycle is found
+        list(TopologicalSorter({**graph, "dp.errors": {"dp.plan"}}).static_order())
+
+
+def test_no_module_imports_its_own_packages_inside_a_function() -> None:
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            inner = {
+                name.split(".")[0]
+                for statement in ast.walk(node)
+                if isinstance(statement, ast.Import | ast.ImportFrom)
+                for name in ([statement.module or ""] if isinstance(statement, ast.ImportFrom) else [])
+            }
+            assert not inner & ALLOWED.keys(), f"{module}.{node.name}"
+
+
+@pytest.mark.parametrize("package", PUBLIC, ids=lambda package: package.__name__)
+def test_public_names_are_pinned(package: object) -> None:
+    names = PUBLIC[package].split()  # type: ignore[index]
+    assert sorted(package.__all__) == sorted(names)  # type: ignore[attr-defined]
+    assert all(hasattr(package, name) for name in names)
+
+
+def test_every_module_says_what_it_exports() -> None:
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        targets = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+        assert "__all__" in targets or path.name in ("__main__.py", "_about.py"), module
+
+
+def test_importing_the_face_starts_no_spark_and_opens_no_port() -> None:
+    """`import spark_mpc` is safe before a session is configured: no JVM, no process, no thread."""
+    code = (
+        "import threading, spark_mpc, pyspark; "
+        "assert pyspark.SparkContext._gateway is None; assert threading.active_count() == 1"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=ROOT)

@@ -1,0 +1,71 @@
+"""Plans without Spark: queries over columns that exist on paper only, and vectors whose exact answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dp.aggregates import Aggregate, ColumnType
+from dp.bounds import ContributionBounds
+from dp.facts import PublicFacts
+from dp.measures import Bins, Present, Rows, Total, Units
+from dp.mechanisms import DiscreteGaussian, DiscreteLaplace
+from dp.plan import Plan
+from dp.query import Query
+
+__all__ = ["COLUMNS", "FACTS", "exact_words", "paper_query", "with_noise_scaled"]
+
+COLUMNS = {
+    "v": ColumnType(integral=True, nullable=True),
+    "i": ColumnType(integral=True, nullable=False),
+    "d": ColumnType(integral=False, nullable=True),
+}
+FACTS = PublicFacts(unit=("id",), max_units=10**6)
+
+
+def paper_query(
+    aggregates: Sequence[Aggregate],
+    *,
+    groups: int = 1,
+    bounds: ContributionBounds | None = None,
+    facts: PublicFacts = FACTS,
+    columns: Mapping[str, ColumnType] = COLUMNS,
+) -> Query:
+    """A query by one integer column `k` with keys 0..groups-1, one row of a unit in one group unless bounds say else."""
+    limits = bounds or ContributionBounds(max_groups=1, max_rows=1)
+    keys = tuple((key,) for key in range(groups))
+    return Query(("k",), keys, limits, tuple(aggregates), facts, columns)
+
+
+def exact_words(plan: Plan, *, rows: int, units: int, means: Mapping[str, Fraction]) -> NDArray[np.uint64]:
+    """The vector where every group has so many rows (no value missing), so many units and these means of its columns."""
+    words = np.zeros(plan.length, np.int64)
+    for part in plan.parts:
+        cells = slice(part.offset, part.offset + part.cells)
+        match part.measure:
+            case Rows() | Present():
+                words[cells] = rows
+            case Units():
+                words[cells] = units
+            case Total(source=source, encoding=encoding):
+                total = (means[source] / encoding.unit - encoding.centre) * rows
+                assert total.denominator == 1
+                words[cells] = int(total)
+            case Bins():
+                words[cells] = rows
+    return words.view(np.uint64)
+
+
+def with_noise_scaled(plan: Plan, factor: Fraction) -> Plan:
+    """The plan with every noise `factor` times as wide: a fault that statistical tests have to notice."""
+
+    def scaled(mechanism: DiscreteLaplace | DiscreteGaussian) -> DiscreteLaplace | DiscreteGaussian:
+        if isinstance(mechanism, DiscreteLaplace):
+            return DiscreteLaplace(mechanism.scale * factor)
+        return DiscreteGaussian(mechanism.variance * factor**2)
+
+    return replace(plan, parts=tuple(replace(part, mechanism=scaled(part.mechanism)) for part in plan.parts))
