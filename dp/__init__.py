@@ -1,8 +1,8 @@
 """Differential privacy on Spark: what a release costs, and how noise is drawn. Knows no lake, no party, no network.
 
-    from spark_mpc import dp
+from spark_mpc import dp
 
-    query = frame.groupBy("ward", keys=wards, max_groups=4, max_rows=4).agg(dp.count(), dp.mean("los", 0, 60))
+query = frame.groupBy("ward", keys=wards, max_groups=4, max_rows=4).agg(dp.count(), dp.mean("los", 0, 60))
 """
 
 from dp._about import DISTRIBUTION, __version__

@@ -61,7 +61,7 @@ class PrivateFrame:
         Raises:
             InvalidArgument: a condition that uses anything else (a function that may raise, a UDF, a subquery).
         """
-        checked = total_condition(condition)
+        checked = total_condition(condition, self.df.schema)
         return replace(self, df=self.df.where(checked), filters=(*self.filters, checked))
 
     filter = where

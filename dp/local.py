@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -104,30 +104,37 @@ class Vector:
 
 @contextmanager
 def staging_for(cells: int, spark: SparkSession, staging: str | None, long_cells: int = LONG_CELLS) -> Iterator[str]:
-    """A private place for the blocks of a long vector; a local one is deleted at the end, whatever happened.
+    """A private place for the blocks of a long vector, cleared at the end, whatever happened.
 
     Args:
         cells: length of the vector; a short one needs no place, and gets none.
         spark: the session whose executors write there.
-        staging: a directory that every executor reaches; None: a temporary one, where Spark runs on this machine.
+        staging: a directory or URI that every executor reaches; None: a temporary one, where Spark runs on this
+            machine.
         long_cells: vectors of more cells are long.
 
     Raises:
-        InvalidArgument: no directory was given and Spark's executors run on other machines.
+        InvalidArgument: no directory was given and Spark's executors run on other machines, or a URI that this process
+            could not clear.
     """
     if cells <= long_cells:
         yield ""
         return
     if staging is None and not (spark.conf.get("spark.master") or "").startswith("local"):
         raise InvalidArgument("staging", None, "give a private directory that all executors reach, for long vectors")
-    if staging is not None and "://" in staging:
-        yield f"{staging.rstrip('/')}/{secrets.token_hex(16)}"
+    if staging is None or "://" not in staging:
+        with TemporaryDirectory(prefix="spark-mpc-", dir=staging, ignore_cleanup_errors=True) as path:
+            yield path
         return
-    path = mkdtemp(prefix="spark-mpc-", dir=staging)
     try:
-        yield path
+        files, root = FileSystem.from_uri(staging)
+    except (pa.ArrowException, OSError):
+        raise InvalidArgument("staging", staging, "give a file, s3, gs, abfs or hdfs URI: it must be cleared") from None
+    name = f"spark-mpc-{secrets.token_hex(16)}"
+    try:
+        yield f"{staging.rstrip('/')}/{name}"
     finally:
-        rmtree(path, ignore_errors=True)
+        files.delete_dir_contents(f"{root}/{name}", missing_dir_ok=True)
 
 
 def local_cells(df: DataFrame, plan: Plan, *, partitions: int) -> DataFrame:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from dp.errors import SparkMpcError
-from dp.ledger import BudgetLedger, Claim
+from dp.leases import LEASE_SECONDS, keep_lease
+from dp.ledger import BudgetLedger
 from dp.local import AddNoise, Vector, local_cells, staging_for
 from dp.plan import Plan
 from dp.query import digest
 from dp.release import Release, StoredRelease
 
-__all__ = ["LEASE_SECONDS", "Source", "given_back", "purpose", "release_key", "release_one_lake"]
-
-LEASE_SECONDS = 3600.0
-"""How long a reservation stands if the job that made it dies."""
+__all__ = ["Source", "purpose", "release_key", "release_one_lake"]
 
 
 @dataclass(frozen=True)
@@ -54,29 +47,24 @@ def purpose(plan: Plan) -> str:
     return f"{names} by {', '.join(plan.query.by)}" if plan.query.by else names
 
 
-@contextmanager
-def given_back(ledger: BudgetLedger, claim: Claim) -> Iterator[None]:
-    """What fails inside costs nothing: the unarmed claim is released."""
-    try:
-        yield
-    except BaseException:
-        with suppress(SparkMpcError):  # a lease that is over has been given back already
-            ledger.release(claim)
-        raise
-
-
 def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: str | None) -> Release:
     """Run a plan on one owner's rows; see `PrivateQuery.release`."""
     key = release_key(plan, {source.name: source.data_version})
     price = plan.price(type(ledger.capacity))
     stored = ledger.stored_release(key)
     if stored is not None:
-        known = StoredRelease.from_bytes(stored, plan.length)
-        return Release.of(plan, known, source.spark, price, paid_before=True)
+        made = StoredRelease.from_bytes(stored, plan.length)
+    else:
+        with staging_for(plan.length, source.spark, staging) as directory:
+            made = _paid_release(plan, source, ledger, key, directory)
+    return Release.of(plan, made, source.spark, price, paid_before=stored is not None)
+
+
+def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, directory: str) -> StoredRelease:
     run_id = secrets.token_hex(32)
     claim = ledger.reserve(
         request_id=run_id,
-        price=price,
+        price=plan.price(type(ledger.capacity)),
         table=source.name,
         data_version=source.data_version,
         release_key=key,
@@ -84,15 +72,11 @@ def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: 
         purpose=purpose(plan),
         lease_seconds=LEASE_SECONDS,
     )
-    made = StoredRelease(run_id, _noised(plan, source, ledger, claim, staging))
-    ledger.commit(claim, made.to_bytes())
-    return Release.of(plan, made, source.spark, price, paid_before=False)
-
-
-def _noised(plan: Plan, source: Source, ledger: BudgetLedger, claim: Claim, staging: str | None) -> NDArray[np.uint64]:
-    with staging_for(plan.length, source.spark, staging) as directory:
-        with given_back(ledger, claim):
-            cells = local_cells(source.df, plan, partitions=source.partitions)
-            exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
-        ledger.arm(claim, b"")  # nothing to resume from: on one lake the noise is drawn after this, once
-        return exact.map(AddNoise(plan)).staged(directory).collect()
+    with keep_lease(ledger, claim) as lease:
+        cells = local_cells(source.df, plan, partitions=source.partitions)
+        exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+    armed = lease.claim  # nobody renews it any more
+    ledger.arm(armed, b"")  # nothing to resume from: on one lake the noise is drawn after this, once
+    made = StoredRelease(run_id, exact.map(AddNoise(plan)).staged(directory).collect())
+    ledger.commit(armed, made.to_bytes())
+    return made

@@ -34,6 +34,9 @@ from dp.query import Query
 
 __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_plan"]
 
+MAX_CELLS = 2**26
+"""Cells of one release: half a GiB of words, which a ledger still keeps in one entry."""
+
 _WRAP_LOG2_PROBABILITY = 64
 """Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
 
@@ -123,6 +126,10 @@ class Plan:
         """
         if isinstance(self.guarantee, kind):
             return self.guarantee
+        if isinstance(self.guarantee, ZCDP):
+            raise InvalidArgument(
+                "rho", str(self.guarantee.rho), f"this ledger counts in {kind.__name__}: give epsilon"
+            )
         return price(Composed(tuple(part.event for part in self.parts)), kind)
 
     def part_of(self, measure: Measure) -> Part:
@@ -215,6 +222,8 @@ def make_plan(
         Plan(query, asked, parties, parties_per_unit, noise, _parts(query, family, parties_per_unit, noise))
         for family in families
     ]
+    if plans[0].length > MAX_CELLS:
+        raise InvalidArgument("keys", len(query.keys), f"a release has at most {MAX_CELLS} cells: ask in parts")
     best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
     _prove_range(best)
     return best

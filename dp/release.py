@@ -50,8 +50,16 @@ class StoredRelease:
         head, _, rest = data.removeprefix(_MAGIC).partition(b"\n")
         if not data.startswith(_MAGIC) or len(head) > 1000 or len(rest) != 8 * cells:
             raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {cells} cells")
-        header = json.loads(head)
-        if set(header) != {"run_id", "cells"} or header["cells"] != cells or not isinstance(header["run_id"], str):
+        try:
+            header = json.loads(head)
+        except ValueError:
+            header = {}
+        if (
+            not isinstance(header, dict)
+            or set(header) != {"run_id", "cells"}
+            or header["cells"] != cells
+            or not isinstance(header["run_id"], str)
+        ):
             raise SparkMpcError("a stored release is damaged: its header does not fit its plan")
         return cls(header["run_id"], np.frombuffer(rest, "<u8").astype(np.uint64))
 
@@ -126,9 +134,9 @@ class Release:
 
     Attributes:
         plan: what was asked, and at which price.
-        run_id: which run made it; every owner's ledger names the same one.
-        price: what this owner's ledger was charged; nothing where the answer came from a stored release.
-        paid_before: whether it was answered from a stored release, for free.
+        run_id: the run that opened it. An owner whose vector was resumed paid for it under an earlier run.
+        price: what the release cost this owner's ledger, once.
+        paid_before: whether it was answered from a stored release: nothing was charged this time.
         answers: values and accuracy as Arrow tables.
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.

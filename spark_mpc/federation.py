@@ -89,6 +89,7 @@ class Federation:
         *,
         ledger: BudgetLedger | Mapping[str, BudgetLedger],
         progress: Progress | None = None,
+        listen: str | None = None,
     ) -> Study:
         """A session, to be used in a `with` statement, entered after Spark has started.
 
@@ -96,6 +97,7 @@ class Federation:
             spark: this party's Spark.
             ledger: this party's; under `local`, a mapping from party to ledger.
             progress: called with (party, step); default: the log "spark_mpc" at level INFO.
+            listen: "host:port" to listen on where that is not the address in the file, such as behind NAT.
 
         Raises:
             InvalidArgument: not exactly one ledger for every party of this process.
@@ -104,7 +106,7 @@ class Federation:
         ledgers = ledger if isinstance(ledger, Mapping) else dict.fromkeys(names[:1], ledger)
         if sorted(ledgers) != names:
             raise InvalidArgument("ledger", sorted(ledgers), f"give one ledger for each of {names}")
-        return Study(self, spark, ledgers, progress or _logged)
+        return Study(self, spark, ledgers, progress or _logged, listen=listen)
 
 
 def _logged(party: str, step: str) -> None:
@@ -121,12 +123,13 @@ class Study:
         ledgers: Mapping[str, BudgetLedger],
         progress: Progress,
         *,
+        listen: str | None = None,
         protocol: SumProtocol | None = None,
         long_cells: int = LONG_CELLS,
     ) -> None:
         self.federation = federation
         self.spark = spark
-        self._ledgers, self._progress = ledgers, progress
+        self._ledgers, self._progress, self._listen = ledgers, progress, listen
         self._protocol, self._long_cells = protocol or Additive(), long_cells
         self._open = ExitStack()
         self.parties: tuple[Party, ...] = ()
@@ -181,7 +184,7 @@ class Study:
             hub = MemoryHub(names, timeout_seconds=file.timeout_seconds)
             made: dict[str, Transport] = {identity.name: hub.transport(identity.name) for identity in identities}
         else:
-            made = {identity.name: tls_transport(identity, file) for identity in identities}
+            made = {identity.name: tls_transport(identity, file, listen=self._listen) for identity in identities}
         return {name: self._open.enter_context(transport) for name, transport in made.items()}
 
     def _party(self, identity: Identity, transport: Transport) -> Party:

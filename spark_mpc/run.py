@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from dp.leases import LEASE_SECONDS, keep_lease
 from dp.ledger import Claim
 from dp.local import Vector, local_cells, staging_for
 from dp.one_lake import Source, purpose
@@ -24,7 +25,6 @@ from dp.release import Release, StoredRelease
 from spark_mpc.agreement import Agreement, agree, greet
 from spark_mpc.errors import FederationError
 from spark_mpc.key_service import serve_keys
-from spark_mpc.leases import LEASE_SECONDS, keep_lease
 from spark_mpc.party import Party, Task
 from spark_mpc.ring import Words
 from spark_mpc.talk import exchange, open_sum, public_reason, take_leave
@@ -122,6 +122,7 @@ def _noised_and_armed(
         _ready(party, agreement)
     claim = lease.claim  # nobody renews it any more
     party.enter("arm")
+    party.transport.check(agreement.run)  # a run that is over already would be paid for nothing
     # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
     party.ledger.arm(claim, b"" if noised.words is None else noised.words.astype("<u8").tobytes())
     return claim, noised
@@ -172,11 +173,11 @@ def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | 
 
 def _received_release(party: Party, task: Task, agreement: Agreement, holder: str) -> bytes:
     paid = party.ledger.resumable(agreement.release_key)
-    limit = 8 * task.plan.length + _STORED_OVERHEAD_BYTES
-    data = party.transport.receive(holder, agreement.run, "release", limit)
     if paid is None:
         remedy = "open the ledger that paid, or ask the steward where it is"
         raise FederationError(f"{holder} holds this release, but this ledger has not paid for it: {remedy}")
+    limit = 8 * task.plan.length + _STORED_OVERHEAD_BYTES
+    data = party.transport.receive(holder, agreement.run, "release", limit)
     StoredRelease.from_bytes(data, task.plan.length)
     party.ledger.commit(paid.claim, data)
     return data

@@ -124,6 +124,7 @@ def run_processes(example: Example, home: Path, options: Sequence[str]) -> Answe
     _make_homes(example, home)
     _make_federation(example.parties, home)
     lake.resolve_jars()  # once, before sessions that start at the same time would race for them
+    click.echo(f"One process per party, each with a log in {home / 'logs'}\n")
     launch(
         example.parties,
         lambda me: (sys.executable, "-m", example.module, "--me", me, "--output", str(home), *options),
@@ -144,10 +145,12 @@ def read_answers(home: Path, party: str) -> Answers:
 def run_options(job: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every example has, and turn errors and signals into messages and exit codes."""
 
-    @click.option("--epsilon", type=Fraction, default="1", show_default=True, help="What all answers cost together.")
+    @click.option("--epsilon", type=_fraction, default="1", show_default=True, help="What all answers cost together.")
     @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
     @click.option("--me", help="Run as this one party; what the launcher passes.")
-    @click.option("--output", type=click.Path(path_type=Path), default="demo-output", show_default=True)
+    @click.option(
+        "--output", type=click.Path(path_type=Path, resolve_path=True), default="demo-output", show_default=True
+    )
     @wraps(job)
     def guarded(**options: object) -> None:
         try:
@@ -178,6 +181,13 @@ def show_ledgers(example: Example, home: Path) -> None:
         click.echo(f"\nLedger of {party}: spent {ledger.spent()} of {ledger.capacity}")
         wide = entries.apply(lambda column: column.str.ljust(column.str.len().max()))
         click.echo(wide.to_string(index=False, justify="left"))
+
+
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f'{text!r} is no exact number: give one such as "1", "0.5" or "1/3"') from None
 
 
 def _report(_party: str, step: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
 from spark_mpc import dp
@@ -34,15 +33,20 @@ def package_file(package: str, path: str) -> Path:
 
 
 def write_table(spark: SparkSession, rows: Callable[[], pd.DataFrame], schema: str, path: Path) -> None:
-    """Write a Delta table in one file, unless it is there already.
+    """Write a Delta table, unless it is there: version 0 declares the columns, version 1 has all rows.
 
     Args:
         spark: a session with Delta.
         rows: reads its rows; they have exactly the columns of the schema.
-        schema: columns as in CREATE TABLE.
-        path: its folder.
+        schema: columns as in CREATE TABLE; what it says is NOT NULL, a plan may rely on.
+        path: its folder, absolute.
     """
-    if not DeltaTable.isDeltaTable(spark, str(path)):
-        spark.sql(f"CREATE TABLE delta.`{path.resolve()}` ({schema}) USING delta")
+    if not _has_version(path, 0):
+        spark.sql(f"CREATE TABLE delta.`{path}` ({schema}) USING delta")
+    if not _has_version(path, VERSION):
         arrow = pa.Table.from_pandas(rows(), preserve_index=False)
         spark.createDataFrame(arrow).coalesce(1).write.format("delta").mode("append").save(str(path))
+
+
+def _has_version(path: Path, version: int) -> bool:
+    return (path / "_delta_log" / f"{version:020}.json").exists()

@@ -13,7 +13,8 @@ from dp.errors import InvalidArgument
 from spark_mpc.errors import AbortedByPeer, FederationError, PeerLost, WireError
 from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Progress, Tap, Traffic
 from spark_mpc.transport.heartbeat import Heartbeat
-from spark_mpc.transport.mailbox import Check, Mailbox, Sink
+from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.runs import Sink
 from spark_mpc.wire import INCARNATION_BYTES, INLINE_BYTES, Header, Kind, Status, encode_header
 
 __all__ = ["Endpoint", "Link", "quiet", "untapped"]
@@ -188,6 +189,8 @@ class Endpoint:
     def abort(self, run: bytes, reason: str) -> None:
         """See `Transport.abort`."""
         self._mailbox.abort(run, reason)
+        if run == RENDEZVOUS:
+            self._greetings.clear()
         deadline = min(1.0, self._timeout_seconds)
         tellers = [threading.Thread(target=self._tell, args=(peer, run, reason, deadline)) for peer in self._peers]
         for teller in tellers:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from spark_mpc.errors import AbortedByPeer, FederationError, PeerLost, RunAborted, WireError
+from spark_mpc.errors import PeerLost, WireError
 from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Progress, Traffic
+from spark_mpc.transport.runs import Line, Run, Sink
 from spark_mpc.wire import INLINE_BYTES, Header, RunState, Status
 
-__all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox", "Sink"]
+__all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox"]
 
 POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 1.0  # a wait that is shorter is not worth a progress line
@@ -29,65 +28,6 @@ Fill = Callable[[memoryview], None]
 
 Check = Callable[[], None]
 """Raises when a wait has lost its purpose."""
-
-
-@dataclass
-class Sink:
-    """A receive that waits: which step, how long at most, and where to put it.
-
-    Args:
-        step: the label that the message must have.
-        max_bytes: its greatest length; with a buffer, its exact length.
-        buffer: where to write it; without one, memory is allocated when the length is known and accepted.
-    """
-
-    step: str
-    max_bytes: int
-    buffer: memoryview | None = None
-    result: memoryview = field(default_factory=lambda: memoryview(b""), init=False)
-    filling: bool = field(default=False, init=False)
-    done: bool = field(default=False, init=False)
-    error: FederationError | None = field(default=None, init=False)
-    broke_off: bool = field(default=False, init=False)
-
-    def refusal(self, step: str, length: int) -> str | None:
-        """Why a message cannot be the awaited one, or None."""
-        if step != self.step:
-            return f"{step!r} came where {self.step!r} was awaited: the parties do not run the same plan"
-        if self.buffer is not None and length != self.max_bytes:
-            return f"{step!r} has {length} bytes where exactly {self.max_bytes} are expected"
-        if length > self.max_bytes:
-            return f"{step!r} has {length} bytes, at most {self.max_bytes} are accepted"
-        return None
-
-    def room(self, length: int) -> memoryview:
-        """The memory for an accepted message."""
-        self.result = self.buffer if self.buffer is not None else memoryview(bytearray(length))
-        return self.result
-
-
-@dataclass
-class _Line:
-    """One peer within one run."""
-
-    incarnation: bytes | None
-    next_sequence: int = 0
-    busy: bool = False  # a message is being taken
-    steps: set[str] = field(default_factory=set)
-    arrived: deque[tuple[str, memoryview]] = field(default_factory=deque)
-    sink: Sink | None = None
-    lost: str | None = None
-    finished: bool = False
-    peer_step: str = "start"
-
-
-@dataclass
-class _Run:
-    lines: dict[str, _Line]
-    state: RunState = RunState.OPEN
-    ended_by: str | None = None  # the peer that aborted it; None: this party
-    reason: str = ""
-    traffic: Traffic = field(default_factory=Traffic)
 
 
 class Mailbox:
@@ -109,7 +49,7 @@ class Mailbox:
         self._rendezvous_seconds = rendezvous_seconds
         self._on_progress = on_progress
         self._changed = threading.Condition()
-        self._runs: dict[bytes, _Run] = {}
+        self._runs: dict[bytes, Run] = {}
         self._greetings: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # (peer, step) -> (incarnation, payload)
         self._met: dict[str, bytes] = {}  # the process of each peer whose greeting was received last
         self._withdrawn: dict[str, str] = {}  # ... and why it took that greeting back
@@ -122,7 +62,7 @@ class Mailbox:
         with self._changed:
             if run in self._runs or run == RENDEZVOUS:
                 raise WireError("a run begins once: derive a fresh one for every attempt")
-            self._runs[run] = _Run({peer: _Line(self._met.get(peer)) for peer in self._peers})
+            self._runs[run] = Run({peer: Line(self._met.get(peer)) for peer in self._peers})
             self._forget_old_runs()
             for peer, reason in self._withdrawn.items():
                 self._end(run, peer, reason)
@@ -298,14 +238,11 @@ class Mailbox:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _open_run(self, run: bytes) -> _Run:
+    def _open_run(self, run: bytes) -> Run:
         known = self._runs.get(run)
         if known is None:
             raise WireError("the run has not begun here: call begin first")
-        if known.state is RunState.ABORTED:
-            raise _abortion(known)
-        if known.state is not RunState.OPEN:
-            raise WireError("the run is finished: begin a new one")
+        known.require_open()
         return known
 
     def _watched(self, peer: str) -> list[bytes]:
@@ -341,7 +278,7 @@ class Mailbox:
                 reported = what()
                 self._on_progress(f"waiting for {reported}")
 
-    def _await_sink(self, peer: str, run: bytes, line: _Line, sink: Sink) -> None:
+    def _await_sink(self, peer: str, run: bytes, line: Line, sink: Sink) -> None:
         for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):
             if sink.error is not None:
                 raise sink.error
@@ -356,7 +293,7 @@ class Mailbox:
             else:
                 self._open_run(run)
 
-    def _deliver_stored(self, line: _Line, sink: Sink) -> None:
+    def _deliver_stored(self, line: Line, sink: Sink) -> None:
         step, payload = line.arrived.popleft()
         refusal = sink.refusal(step, len(payload))
         if refusal is not None:
@@ -385,13 +322,13 @@ class Mailbox:
                     self._end(run, peer, reason)
 
     @contextmanager
-    def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[_Line]:
+    def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[Line]:
         """The line of a message that is the next one of its sender; only one message at a time is in it."""
         self._await_begin(header.run, check)
         with self._changed:
             line = self._open_run(header.run).lines[peer]
             line.incarnation = line.incarnation or header.incarnation
-            refusal = _disorder(line, header)
+            refusal = line.disorder(header)
             if refusal is not None:
                 raise WireError(refusal)
             line.busy = True
@@ -425,7 +362,7 @@ class Mailbox:
                     return
                 self._changed.wait(POLL_SECONDS)
 
-    def _store(self, line: _Line, header: Header, fill: Fill, check: Check) -> None:
+    def _store(self, line: Line, header: Header, fill: Fill, check: Check) -> None:
         payload = bytearray(header.length)
         fill(memoryview(payload))
 
@@ -439,7 +376,7 @@ class Mailbox:
 
         self._until(stored, check)
 
-    def _hand_over(self, peer: str, line: _Line, header: Header, fill: Fill, check: Check) -> None:
+    def _hand_over(self, peer: str, line: Line, header: Header, fill: Fill, check: Check) -> None:
         """Let the payload flow straight into the memory of the receive that waits for it."""
         sink = self._await_receiver(line, header, check)
         try:
@@ -455,7 +392,7 @@ class Mailbox:
                 sink.filling = False
                 self._changed.notify_all()
 
-    def _await_receiver(self, line: _Line, header: Header, check: Check) -> Sink:
+    def _await_receiver(self, line: Line, header: Header, check: Check) -> Sink:
         claimed: list[Sink] = []
 
         def waits() -> bool:
@@ -474,19 +411,3 @@ class Mailbox:
 
         self._until(waits, check)
         return claimed[0]
-
-
-def _abortion(known: _Run) -> RunAborted:
-    return RunAborted(known.reason) if known.ended_by is None else AbortedByPeer(known.ended_by, known.reason)
-
-
-def _disorder(line: _Line, header: Header) -> str | None:
-    if header.incarnation != line.incarnation:
-        return "it comes from another process than the run's: begin a new attempt"
-    if line.busy:
-        return "another message of this sender is still being taken"
-    if header.sequence != line.next_sequence:
-        return f"message {header.sequence} came where {line.next_sequence} is due: replayed or out of order"
-    if header.step in line.steps:
-        return f"{header.step!r} was delivered already"
-    return None

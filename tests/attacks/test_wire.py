@@ -51,8 +51,8 @@ def victim(loopback: LoopbackFederation) -> Iterator[Endpoint]:
         yield transport
 
 
-def dated(name: str, start_days: int, end_days: int) -> Identity:
-    """An identity whose certificate is valid between two days, counted from today."""
+def dated(name: str, start_days: int, end_days: int, issuer: Identity | None = None) -> Identity:
+    """An identity whose certificate is valid between two days, counted from today; signed by itself or an issuer."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -61,7 +61,7 @@ def dated(name: str, start_days: int, end_days: int) -> Identity:
         .not_valid_before(now + datetime.timedelta(days=start_days))
         .not_valid_after(now + datetime.timedelta(days=end_days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
+        .sign(issuer.key if issuer else key, hashes.SHA256())
     )
     return Identity(name, certificate.public_bytes(serialization.Encoding.PEM).decode(), key)
 
@@ -129,6 +129,14 @@ def test_a_pinned_certificate_out_of_its_dates_is_refused_both_ways(
             a.send("b", RENDEZVOUS, "hello", b"")
         with pytest.raises(CertificateRefused):
             b.send("a", RENDEZVOUS, "hello", b"")
+
+
+@pytest.mark.parametrize("issuer", ["a", "b"])
+def test_a_certificate_that_a_pinned_party_issued_is_refused(
+    loopback: LoopbackFederation, victim: Endpoint, issuer: str
+) -> None:
+    issued = dated("b", -1, 10, loopback.identities[issuer])
+    assert not got_in(loopback, bare_client(ssl.TLSVersion.TLSv1_3, issued))
 
 
 def test_the_right_certificate_under_another_name_is_refused() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from lake.ledger_store import LedgerStore
 from spark_mpc.federation_file import Peer, add_party
 from spark_mpc.identity import Identity
 from tests.e2e.party_worker import Order
+from tests.tools.federations import free_ports
 
 __all__ = ["PARTIES", "TIMEOUT_SECONDS", "Books", "Parties", "PartyProcess"]
 
@@ -85,9 +85,9 @@ class PartyProcess:
         return self.until("released", "failed", seconds=max(TIMEOUT_SECONDS, _RENDEZVOUS_SECONDS) + _SLACK_SECONDS)
 
     def wait_for_death(self) -> None:
-        """By its own hand, within the time of an order."""
-        while self.next_event(_START_SECONDS) is not None:
-            pass
+        """By its own hand, in the middle of an order."""
+        while (event := self.next_event(_START_SECONDS)) is not None:
+            assert event["event"] == "step", f"{self.name} outlived its order: {event}"
         assert self._process.wait(_SLACK_SECONDS) == -signal.SIGKILL
 
     def resume(self) -> None:
@@ -198,16 +198,18 @@ class Parties:
             noised = None if resumable is None else resumable.noised
             return Books(tuple(entry.state for entry in entries), noised, ledger.stored_release(key))
 
-    def spent(self) -> dict[str, Budget]:
+    def spent(self) -> dict[str, PureDP]:
         """Of every party's ledger."""
         spent = {}
         for name in PARTIES:
             with self._read(name) as ledger:
-                spent[name] = ledger.spent()
+                budget = ledger.spent()
+                assert isinstance(budget, PureDP)
+                spent[name] = budget
         return spent
 
-    def reserved(self, name: str, *, seconds_from_now: float = 0.0) -> Budget:
-        """What is reserved, now or later if nothing happens until then."""
+    def reserved(self, name: str, *, seconds_from_now: float) -> Budget:
+        """What will be reserved on a party's ledger if nothing happens until then."""
         with self._read(name, seconds_from_now) as ledger:
             return ledger.reserved()
 
@@ -220,14 +222,9 @@ def _write_federation(folder: Path) -> Path:
     path = folder / "federation.toml"
     rules = f"timeout_seconds = {TIMEOUT_SECONDS}\nrendezvous_seconds = {_RENDEZVOUS_SECONDS}\n"
     path.write_text(f'[federation]\nname = "faults"\nprotocol = "additive"\n{rules}')
-    for name, port in zip(PARTIES, _free_ports(len(PARTIES)), strict=True):
-        identity = Identity.create(name)
-        identity.save(folder)
-        add_party(path, Peer(name, f"127.0.0.1:{port}", (identity.certificate,)))
+    with free_ports(len(PARTIES)) as ports:
+        for name, port in zip(PARTIES, ports, strict=True):
+            identity = Identity.create(name)
+            identity.save(folder)
+            add_party(path, Peer(name, f"127.0.0.1:{port}", (identity.certificate,)))
     return path
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,6 +273,32 @@ def test_the_demo_refuses_an_example_that_there_is_not() -> None:
     result = CliRunner().invoke(demo, ["somewhere_else"])
     assert result.exit_code == 2
     assert "health_insurance" in result.output
+
+
+@pytest.mark.parametrize("epsilon", ["much", "1/0", ""])
+def test_an_epsilon_that_is_no_number_is_refused(epsilon: str) -> None:
+    result = CliRunner().invoke(demo, ["--epsilon", epsilon])
+    assert result.exit_code == 2
+    assert "no exact number" in result.output
+
+
+def test_an_installed_package_finds_the_examples_inside_it(tmp_path: Path) -> None:
+    """As the wheel lays them out (pyproject.toml)."""
+    root = Path(dp.__file__).parents[1]
+    for package in ("dp", "lake", "spark_mpc"):
+        shutil.copytree(root / package, tmp_path / package)
+    shutil.copytree(root / "examples", tmp_path / "spark_mpc" / "examples")
+    script = "from spark_mpc.cli_demo import demo; demo(['airports', '--epsilon', 'nonsense'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no exact number" in done.stderr
 
 
 def test_a_person_is_at_one_site_on_one_plan_for_at_most_five_years() -> None:

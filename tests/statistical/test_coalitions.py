@@ -83,7 +83,7 @@ def test_parts_that_count_on_everybody_are_rejected(n: int, t: int) -> None:
 @pytest.mark.parametrize("t", [0, 3, 4, -1, True])
 def test_no_colluders_and_nobody_honest_are_refused(t: int) -> None:
     """Every recipient knows its own part: t = 0 does not exist, and with t = n nothing is left."""
-    with pytest.raises(dp.InvalidArgument, match="colluders=.*from 1 to 2"):
+    with pytest.raises(dp.InvalidArgument, match=r"colluders=.*from 1 to 2"):
         Federation.local(["a", "b", "c"], colluders=t)
 
 

@@ -43,7 +43,7 @@ def a_plan(family: str, parties: int) -> Plan:
 
 
 def covered(plan: Plan, drawn: Plan, seed: str) -> dict[str, tuple[int, int]]:
-    """Per aggregate: how many intervals held the truth, of how many; noise as `drawn` says, intervals as `plan` does."""
+    """Per aggregate: how many intervals held the truth, of how many; noise by `drawn`, intervals by `plan`."""
     words = exact_words(plan, rows=ROWS, units=UNITS, means={"v": V_MEAN, "d": D_MEAN})
     for party in range(plan.noise.copies):
         words = words + drawn.draw_noise(0, plan.length, seeded_random(f"{seed} {party}"))

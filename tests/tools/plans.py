@@ -35,14 +35,14 @@ def paper_query(
     facts: PublicFacts = FACTS,
     columns: Mapping[str, ColumnType] = COLUMNS,
 ) -> Query:
-    """A query by one integer column `k` with keys 0..groups-1, one row of a unit in one group unless bounds say else."""
+    """A query by an integer column `k` with keys 0..groups-1; one row of a unit in one group, unless bounds differ."""
     limits = bounds or ContributionBounds(max_groups=1, max_rows=1)
     keys = tuple((key,) for key in range(groups))
     return Query(("k",), keys, limits, tuple(aggregates), facts, columns)
 
 
 def exact_words(plan: Plan, *, rows: int, units: int, means: Mapping[str, Fraction]) -> NDArray[np.uint64]:
-    """The vector where every group has so many rows (no value missing), so many units and these means of its columns."""
+    """The vector where every group has so many rows (no value missing), units, and these means of its columns."""
     words = np.zeros(plan.length, np.int64)
     for part in plan.parts:
         cells = slice(part.offset, part.offset + part.cells)

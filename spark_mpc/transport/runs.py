@@ -1,0 +1,92 @@
+"""The state of a run: its peers, what they sent, and the receive that waits. Guarded by the mailbox's condition."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from spark_mpc.errors import AbortedByPeer, FederationError, RunAborted, WireError
+from spark_mpc.transport.base import Traffic
+from spark_mpc.wire import Header, RunState
+
+__all__ = ["Line", "Run", "Sink"]
+
+
+@dataclass
+class Sink:
+    """A receive that waits: which step, how long at most, and where to put it.
+
+    Args:
+        step: the label that the message must have.
+        max_bytes: its greatest length; with a buffer, its exact length.
+        buffer: where to write it; without one, memory is allocated when the length is known and accepted.
+    """
+
+    step: str
+    max_bytes: int
+    buffer: memoryview | None = None
+    result: memoryview = field(default_factory=lambda: memoryview(b""), init=False)
+    filling: bool = field(default=False, init=False)
+    done: bool = field(default=False, init=False)
+    error: FederationError | None = field(default=None, init=False)
+    broke_off: bool = field(default=False, init=False)
+
+    def refusal(self, step: str, length: int) -> str | None:
+        """Why a message cannot be the awaited one, or None."""
+        if step != self.step:
+            return f"{step!r} came where {self.step!r} was awaited: the parties do not run the same plan"
+        if self.buffer is not None and length != self.max_bytes:
+            return f"{step!r} has {length} bytes where exactly {self.max_bytes} are expected"
+        if length > self.max_bytes:
+            return f"{step!r} has {length} bytes, at most {self.max_bytes} are accepted"
+        return None
+
+    def room(self, length: int) -> memoryview:
+        """The memory for an accepted message."""
+        self.result = self.buffer if self.buffer is not None else memoryview(bytearray(length))
+        return self.result
+
+
+@dataclass
+class Line:
+    """One peer within one run."""
+
+    incarnation: bytes | None
+    next_sequence: int = 0
+    busy: bool = False  # a message is being taken
+    steps: set[str] = field(default_factory=set)
+    arrived: deque[tuple[str, memoryview]] = field(default_factory=deque)
+    sink: Sink | None = None
+    lost: str | None = None
+    finished: bool = False
+    peer_step: str = "start"
+
+    def disorder(self, header: Header) -> str | None:
+        """Why a message cannot be this peer's next one, or None."""
+        if header.incarnation != self.incarnation:
+            return "it comes from another process than the run's: begin a new attempt"
+        if self.busy:
+            return "another message of this sender is still being taken"
+        if header.sequence != self.next_sequence:
+            return f"message {header.sequence} came where {self.next_sequence} is due: replayed or out of order"
+        if header.step in self.steps:
+            return f"{header.step!r} was delivered already"
+        return None
+
+
+@dataclass
+class Run:
+    """One run, and how it ended."""
+
+    lines: dict[str, Line]
+    state: RunState = RunState.OPEN
+    ended_by: str | None = None  # the peer that aborted it; None: this party
+    reason: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def require_open(self) -> None:
+        """Raise if the run is over."""
+        if self.state is RunState.ABORTED:
+            raise RunAborted(self.reason) if self.ended_by is None else AbortedByPeer(self.ended_by, self.reason)
+        if self.state is not RunState.OPEN:
+            raise WireError("the run is finished: begin a new one")

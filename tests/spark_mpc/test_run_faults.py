@@ -1,0 +1,121 @@
+"""What goes wrong between parties that are threads of one process: what they are told, and what still goes on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from threading import Event
+
+import numpy as np
+import pytest
+
+import spark_mpc as mpc
+from dp.bounds import ContributionBounds
+from dp.budget import PureDP
+from dp.errors import BudgetExceeded
+from dp.facts import PublicFacts
+from dp.plan import NoiseParties, make_plan
+from dp.query import Query
+from dp.release import Release, StoredRelease
+from lake.errors import LedgerError
+from spark_mpc import dp
+from spark_mpc.additive import Additive
+from spark_mpc.agreement import agree, greet
+from spark_mpc.errors import AbortedByPeer, Disagreement, PeerLost, RunAborted
+from spark_mpc.party import Party, Task
+from spark_mpc.run import run_party
+from spark_mpc.talk import exchange, public_reason
+from spark_mpc.transport import RENDEZVOUS, MemoryHub
+from tests.tools.federations import at_once
+from tests.tools.sparkless import PaidLedger, sparkless_source
+from tests.tools.studies import Wire, all_at_once, memory_parties
+
+NAMES = ("a", "b", "c")
+RUN = bytes(range(32))
+QUERY = Query((), ((),), ContributionBounds(1, 2, None), (dp.count().alias("n"),), PublicFacts(unit=("id",)), {})
+PLAN = make_plan(QUERY, PureDP(1), parties=3, noise=NoiseParties(copies=3, honest=1))
+TASK = Task("claims", PLAN, NAMES, Additive())
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (BudgetExceeded("asked 1, remaining 0.4 on ledger '/lake/ledger'"), "BudgetExceeded"),
+        (LedgerError("/lake/ledger", "is gone", "look for it"), "LedgerError"),  # type: ignore[arg-type]
+        (ValueError("person 17 has 3 rows"), "ValueError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (RunAborted("ValueError"), "RunAborted"),
+        (PeerLost("c", "local", "silent"), "lost c (last seen in 'local'): silent"),
+        (AbortedByPeer("c", "ValueError"), "told by c: ValueError"),
+        (Disagreement(["version: 1 here, 2 at c"]), "the parties disagree: version: 1 here, 2 at c"),
+    ],
+)
+def test_peers_are_told_who_is_meant_and_nothing_private(error: BaseException, told: str) -> None:
+    assert public_reason(error) == told
+
+
+def test_whoever_hears_of_a_lost_peer_second_hand_learns_its_name() -> None:
+    hub = MemoryHub(NAMES, timeout_seconds=2, rendezvous_seconds=2)
+    with ExitStack() as running:
+        a, b, c = (running.enter_context(hub.transport(name)) for name in NAMES)
+        for transport in (a, b, c):
+            transport.begin(RUN)
+        c.close()
+        outcomes = all_at_once({one.me: lambda one=one: exchange(one, RUN, "ready", b"", 0) for one in (a, b)})  # type: ignore[misc]
+    assert all(isinstance(outcome, PeerLost | AbortedByPeer) for outcome in outcomes.values()), outcomes
+    assert all("lost c " in str(outcome) for outcome in outcomes.values()), outcomes
+
+
+def test_a_restarted_peer_gets_the_greeting_of_this_attempt_and_no_earlier_one() -> None:
+    """Its own is there before ours is on its way, and another process of it took the one before."""
+    hub, sent, newest, stale = MemoryHub(("a", "b"), timeout_seconds=5, rendezvous_seconds=5), [], [b""], Event()
+
+    def tap(_peer: str, _run: bytes, _step: str, payload: memoryview) -> None:
+        sent.append(bytes(payload))
+        if sent[-1] != newest[0]:
+            stale.set()
+        stale.wait(0.05)  # on its way: time enough for whatever else would be sent
+
+    with hub.transport("a", tap=tap) as a:
+        for attempt in (b"1", b"2", b"3"):
+            with hub.transport("b") as b:
+                newest[0] = attempt
+                b.send("a", RENDEZVOUS, "hello", b"from b")
+                exchange(a, RENDEZVOUS, "hello", attempt, 10)
+                assert b.receive("a", RENDEZVOUS, "hello", 10) == attempt
+    assert sent == [b"1", b"2", b"3"]
+
+
+class Waiting(PaidLedger):
+    """Has a release, and shows it for the second time when somebody has died."""
+
+    def __init__(self, stored: bytes, died: Event) -> None:
+        super().__init__(stored)
+        self._looks, self._died = 0, died
+
+    def stored_release(self, release_key: str) -> bytes | None:
+        self._looks += 1
+        assert self._looks == 1 or self._died.wait(30)
+        return super().stored_release(release_key)
+
+
+def test_who_dies_before_it_fetched_a_stored_release_keeps_it_from_nobody() -> None:
+    stored, died = StoredRelease("run", np.array([7], np.uint64)).to_bytes(), Event()
+    ledgers = {"a": Waiting(stored, died), "b": PaidLedger(), "c": PaidLedger()}
+
+    def dies(party: Party) -> None:
+        greeting = greet(party, TASK, sparkless_source())
+        party.transport.begin(greeting.run)
+        agree(party, TASK, greeting)
+        party.transport.close()
+        died.set()
+
+    def walk(party: Party) -> Release | None:
+        return run_party(party, TASK, sparkless_source(), None)
+
+    # "b" is the one that dies: it would be served before "c"
+    with memory_parties(mpc.Federation.local(NAMES), ledgers, Wire()) as parties:  # type: ignore[arg-type]
+        first, _, third = at_once(lambda: walk(parties["a"]), lambda: dies(parties["b"]), lambda: walk(parties["c"]))
+    for release in (first, third):
+        assert isinstance(release, Release)
+        assert release.answers.values["n"].to_pylist() == [7]
+    assert ledgers["c"].committed == stored
