@@ -52,16 +52,12 @@ class StoredRelease:
             raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {cells} cells")
         try:
             header = json.loads(head)
-        except ValueError:
-            header = {}
-        if (
-            not isinstance(header, dict)
-            or set(header) != {"run_id", "cells"}
-            or header["cells"] != cells
-            or not isinstance(header["run_id"], str)
-        ):
+        except (ValueError, RecursionError):
+            header = None
+        run_id = header.get("run_id") if isinstance(header, dict) else None
+        if not isinstance(run_id, str) or header != {"run_id": run_id, "cells": cells}:
             raise SparkMpcError("a stored release is damaged: its header does not fit its plan")
-        return cls(header["run_id"], np.frombuffer(rest, "<u8").astype(np.uint64))
+        return cls(run_id, np.frombuffer(rest, "<u8").astype(np.uint64))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def walk(
         ledger.noised = protocols[name].noise(PLAN)(0, exact[name]).astype("<u8").tobytes()
     tasks = {name: Task("claims", PLAN, NAMES, protocol) for name, protocol in protocols.items()}
     outcomes = all_at_once(
-        {name: lambda name=name: run_party(parties[name], tasks[name], sparkless_source(), None) for name in NAMES}  # type: ignore[misc]
+        {name: partial(run_party, parties[name], tasks[name], sparkless_source(), None) for name in NAMES}
     )
     assert not [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)], outcomes
 

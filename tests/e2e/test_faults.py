@@ -14,9 +14,9 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from spark_mpc.leases import LEASE_SECONDS
 
 from dp.budget import PureDP
+from dp.leases import LEASE_SECONDS
 from dp.release import StoredRelease
 from lake.ledger import Ledger
 from spark_mpc.party import STEPS

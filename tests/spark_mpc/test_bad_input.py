@@ -96,7 +96,7 @@ REFUSED: dict[str, tuple[Ask, str]] = {
     "epsilon NaN": (lambda w: w.groups.agg(dp.count()).release(epsilon=math.nan), "epsilon=nan: give a finite number"),
     "epsilon inf": (lambda w: w.groups.agg(dp.count()).release(epsilon=math.inf), "epsilon=inf: give a finite number"),
     "delta 1": (lambda w: w.groups.agg(dp.count()).release(epsilon=1, delta=1), "delta=1: delta is a probability"),
-    "rho on a pure ledger": (lambda w: w.groups.agg(dp.count()).release(rho=1), "use ApproxDP or ZCDP"),
+    "rho on a pure ledger": (lambda w: w.groups.agg(dp.count()).release(rho=1), "rho=.1.: this ledger counts in PureDP"),
     "unknown recipient": (
         lambda w: w.groups.agg(dp.count()).release(epsilon=1, recipients=["c"]),
         r"recipients=\['c'\]: name at least one of \['a', 'b'\]",

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -273,7 +274,7 @@ def agreements(
     for transport in transports.values():
         transport.start()
     try:
-        return all_at_once({name: lambda name=name: run(name) for name in NAMES})  # type: ignore[misc]
+        return all_at_once({name: partial(run, name) for name in NAMES})
     finally:
         for transport in transports.values():
             transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -19,7 +20,7 @@ from dp.release import Release, StoredRelease
 from lake.errors import LedgerError
 from spark_mpc import dp
 from spark_mpc.additive import Additive
-from spark_mpc.agreement import agree, greet
+from spark_mpc.agreement import Greeting, agree, greet
 from spark_mpc.errors import AbortedByPeer, Disagreement, PeerLost, RunAborted
 from spark_mpc.party import Party, Task
 from spark_mpc.run import run_party
@@ -60,7 +61,7 @@ def test_whoever_hears_of_a_lost_peer_second_hand_learns_its_name() -> None:
         for transport in (a, b, c):
             transport.begin(RUN)
         c.close()
-        outcomes = all_at_once({one.me: lambda one=one: exchange(one, RUN, "ready", b"", 0) for one in (a, b)})  # type: ignore[misc]
+        outcomes = all_at_once({one.me: partial(exchange, one, RUN, "ready", b"", 0) for one in (a, b)})
     assert all(isinstance(outcome, PeerLost | AbortedByPeer) for outcome in outcomes.values()), outcomes
     assert all("lost c " in str(outcome) for outcome in outcomes.values()), outcomes
 
@@ -119,3 +120,17 @@ def test_who_dies_before_it_fetched_a_stored_release_keeps_it_from_nobody() -> N
         assert isinstance(release, Release)
         assert release.answers.values["n"].to_pylist() == [7]
     assert ledgers["c"].committed == stored
+
+
+def test_no_text_shows_what_a_party_keeps_to_itself() -> None:
+    ledgers = {name: PaidLedger() for name in NAMES}
+    with memory_parties(mpc.Federation.local(NAMES), ledgers, Wire()) as parties:  # type: ignore[arg-type]
+        greetings = all_at_once({name: partial(greet, parties[name], TASK, sparkless_source()) for name in NAMES})
+    for name, greeting in greetings.items():
+        assert isinstance(greeting, Greeting)
+        assert repr(parties[name]) == f"Party(long_cells={parties[name].long_cells})"
+        secret = parties[name].identity.key.private_numbers().private_value
+        shown = repr(greeting) + repr(parties[name].identity) + repr(greeting.attempt_key)
+        assert "X25519PrivateKey" not in shown
+        assert str(secret) not in shown
+        assert "attempt_key=AttemptKey" not in repr(greeting)

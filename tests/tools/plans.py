@@ -8,16 +8,19 @@ from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
+from pyspark.sql import DataFrame
 
 from dp.aggregates import Aggregate, ColumnType
+from dp.blocks import dense_vector
 from dp.bounds import ContributionBounds
 from dp.facts import PublicFacts
+from dp.local import local_cells
 from dp.measures import Bins, Present, Rows, Total, Units
 from dp.mechanisms import DiscreteGaussian, DiscreteLaplace
-from dp.plan import Plan
+from dp.plan import Part, Plan
 from dp.query import Query
 
-__all__ = ["COLUMNS", "FACTS", "exact_words", "paper_query", "with_noise_scaled"]
+__all__ = ["COLUMNS", "FACTS", "exact_cells", "exact_words", "of_part", "paper_query", "with_noise_scaled"]
 
 COLUMNS = {
     "v": ColumnType(integral=True, nullable=True),
@@ -69,3 +72,13 @@ def with_noise_scaled(plan: Plan, factor: Fraction) -> Plan:
         return DiscreteGaussian(mechanism.variance * factor**2)
 
     return replace(plan, parts=tuple(replace(part, mechanism=scaled(part.mechanism)) for part in plan.parts))
+
+
+def exact_cells(df: DataFrame, plan: Plan) -> NDArray[np.int64]:
+    """One owner's bounded sums for a plan, without any noise; shape (plan.length,)."""
+    return dense_vector(local_cells(df, plan, partitions=2), plan.length).view(np.int64)
+
+
+def of_part(cells: NDArray[np.int64], part: Part) -> list[int]:
+    """The cells of one measure."""
+    return [int(cell) for cell in cells[part.offset : part.offset + part.cells]]
