@@ -28,7 +28,7 @@ def a_plan(overlap: int) -> Plan:
 
 @pytest.fixture(scope="module")
 def moved(spark: SparkSession) -> NDArray[np.int64]:
-    """By how much one greedy unit moves one party's exact cells: extreme values, far more rows than the bounds allow."""
+    """By how much one greedy unit moves one party's exact cells: extreme values, far more rows than bounds allow."""
     others = [(unit, unit % 4, 1, 0.5) for unit in range(10, 20)]
     greedy = [(1, key, 10**6, 1e9) for key in range(4) for _ in range(5)]
     plan, schema = a_plan(1), "id long, k int, v int, d double"
