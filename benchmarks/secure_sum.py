@@ -8,30 +8,25 @@ counter mode making one party's two key streams ("aes").
 
 from __future__ import annotations
 
-import hashlib
 import re
-import socket
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks._measure import median_seconds
-from spark_mpc.federation_file import FederationFile, Peer
-from spark_mpc.identity import AttemptKey, Identity, derive
+from benchmarks._parties import NAMES, Parties, Party
+from spark_mpc.identity import AttemptKey, derive
 from spark_mpc.ring import KEY_BYTES, PairKey, Words, add_masks, keystream
-from spark_mpc.talk import exchange, open_sum, take_leave
+from spark_mpc.talk import exchange, open_sum
 from spark_mpc.transport.base import Transport
-from spark_mpc.transport.tls import tls_transport
 
 __all__ = ["run"]
 
-_NAMES = ("a", "b", "c")
 _REPETITIONS = 5
 _ROUNDS = 2  # keys, upload
 _STREAM_WORDS = 1 << 15
@@ -55,10 +50,12 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
     """Three sizes, to one recipient and to all."""
     sizes = (100_000, 1_000_000) if quick else (100_000, 1_000_000, 10_000_000)
     floors = {values: _floors(values) for values in sizes}
-    with _Parties() as parties:
+    with Parties(_open) as parties:
         for values in sizes:
-            for case, recipients in (("to one", _NAMES[:1]), ("to all", _NAMES)):
-                yield from _records(case, values, parties.measure(_Job(values, recipients)), floors[values])
+            for case, recipients in (("to one", NAMES[:1]), ("to all", NAMES)):
+                job = _Job(values, recipients)
+                parties.do(job)  # warms up
+                yield from _records(case, values, [parties.do(job) for _ in range(_REPETITIONS)], floors[values])
 
 
 def _records(
@@ -79,7 +76,7 @@ def _records(
 
 
 def _floors(values: int) -> dict[str, float]:
-    vectors = [np.arange(values, dtype=np.uint64) for _ in _NAMES]
+    vectors = [np.arange(values, dtype=np.uint64) for _ in NAMES]
     total, stream = np.empty_like(vectors[0]), np.empty(min(_STREAM_WORDS, values), np.uint64)
 
     def plain() -> None:
@@ -94,69 +91,20 @@ def _floors(values: int) -> dict[str, float]:
     return {"plain": median_seconds(plain, repetitions=5), "aes": median_seconds(aes, repetitions=5)}
 
 
-class _Parties:
-    """Three processes that stay up over all cases."""
-
-    def __enter__(self) -> _Parties:
-        identities = [Identity.create(name, valid_days=1) for name in _NAMES]
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(_NAMES))]
-        peers = tuple(Peer(i.name, a, (i.certificate,)) for i, a in zip(identities, addresses, strict=True))
-        context = get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._processes = []
-        for identity in identities:
-            ours, theirs = context.Pipe()
-            arguments = (theirs, FederationFile("benchmark", peers), identity.name, _key_pem(identity))
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            self._pipes.append(ours)
-            self._processes.append(process)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pipe in self._pipes:
-            pipe.send(None)
-        for process in self._processes:
-            process.join(timeout=30)
-
-    def measure(self, job: _Job) -> list[list[_Measured]]:
-        """Repetitions, the first of which warmed up and does not count; each a list over parties."""
-        repetitions = []
-        for _ in range(1 + _REPETITIONS):
-            for pipe in self._pipes:
-                pipe.send(job)
-            repetitions.append([pipe.recv() for pipe in self._pipes])
-        return repetitions[1:]
+@contextmanager
+def _open(party: Party) -> Iterator[Callable[[_Job], _Measured]]:
+    yield lambda job: _sum(party, job)
 
 
-def _key_pem(identity: Identity) -> tuple[str, bytes]:
-    from cryptography.hazmat.primitives.serialization import NoEncryption
-
-    return identity.certificate, identity.key_pem(NoEncryption())
-
-
-def _serve(pipe: Connection, file: FederationFile, name: str, key: tuple[str, bytes]) -> None:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    private = load_pem_private_key(key[1], None)
-    identity = Identity(name, key[0], private)  # type: ignore[arg-type]
-    with tls_transport(identity, file) as transport:
-        number = 0
-        while (job := pipe.recv()) is not None:
-            number += 1
-            pipe.send(_sum(transport, job, hashlib.sha256(number.to_bytes(8, "big")).digest()))
-
-
-def _sum(transport: Transport, job: _Job, run: bytes) -> _Measured:
-    mine = np.arange(job.values, dtype=np.uint64) * np.uint64(_NAMES.index(transport.me) + 1)
-    transport.begin(run)
-    exchange(transport, run, "start", b"", 0)
-    started = time.perf_counter()
-    masked = add_masks(mine, _keys(transport, run), 0)
-    total = open_sum(transport, run, job.recipients, masked, lambda words: words)
-    seconds = time.perf_counter() - started
-    sent = transport.traffic(run).sent_bytes
-    take_leave(transport, run)
+def _sum(party: Party, job: _Job) -> _Measured:
+    transport = party.transport
+    mine = np.arange(job.values, dtype=np.uint64) * np.uint64(NAMES.index(transport.me) + 1)
+    with party.run() as run:
+        started = time.perf_counter()
+        masked = add_masks(mine, _keys(transport, run), 0)
+        total = open_sum(transport, run, job.recipients, masked, lambda words: words)
+        seconds = time.perf_counter() - started
+        sent = transport.traffic(run).sent_bytes
     return _Measured(seconds, sent, _own_peak_mib(), _right(total, job, transport.me))
 
 
@@ -179,11 +127,3 @@ def _keys(transport: Transport, run: bytes) -> list[PairKey]:
         PairKey(derive(attempt.shared_secret(public[peer]), salt=run, info=b"", length=KEY_BYTES), transport.me < peer)
         for peer in transport.peers
     ]
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports

@@ -1,40 +1,38 @@
-"""Our transport beside tuned gRPC: many small rounds, bulk to one recipient, bulk to all.
+"""Our transport beside a tuned gRPC stream: many small rounds, bulk to one recipient, bulk to all.
 
 Three processes on loopback, mutual TLS with the same certificates, both in the same run and by turns, so that a machine
-that drifts drifts for both. A payload ends in one buffer of its receiver. The time is that of the slowest party, from a
-common start until it has everything; what arrived is compared with what was sent, outside of that time.
+that drifts drifts for both. What is sent ends in one buffer of its receiver per peer. The time is that of the slowest
+party, from a common start until it has everything. Outside of it, what arrived is compared with what was sent.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
 from benchmarks._grpc import Stream, streams
 from benchmarks._parties import NAMES, Parties, Party
 from spark_mpc.talk import exchange
+from spark_mpc.transport.base import Transport
 
 __all__ = ["run"]
 
 _REPETITIONS = 7
-_WAYS = ("ours", "grpc")
-MODE = os.environ.get("MODE", "pool")
-
-Swap = Callable[[int, memoryview, tuple[str, ...], Mapping[str, memoryview]], None]
-"""(number of the round, payload, its recipients, where to put what peers send)."""
+_GRPC = "grpc"
 
 
 @dataclass(frozen=True)
 class _Case:
     name: str
+    ours: str  # which of our ways is compared with gRPC
     rounds: int
     round_bytes: int  # from a sender to each recipient
     recipients: tuple[str, ...]
@@ -44,9 +42,19 @@ class _Case:
         """From a sender to each recipient, over all rounds."""
         return self.rounds * self.round_bytes
 
+    def recipients_of(self, me: str) -> tuple[str, ...]:
+        """The peers that a party sends to."""
+        return tuple(name for name in self.recipients if name != me)
+
     def senders_to(self, me: str) -> tuple[str, ...]:
         """The peers that send to a party."""
         return tuple(name for name in NAMES if name != me) if me in self.recipients else ()
+
+
+@dataclass(frozen=True)
+class _Job:
+    case: _Case
+    way: str
 
 
 @dataclass(frozen=True)
@@ -55,116 +63,123 @@ class _Measured:
     checksums: dict[str, int]  # of what each peer sent
 
 
+@dataclass(frozen=True)
+class _Round:
+    """What one party does in a round: its payload for each recipient, and where to put what each peer sends."""
+
+    step: str
+    payload: memoryview
+    recipients: tuple[str, ...]
+    buffers: Mapping[str, memoryview]
+
+
+_Way = Callable[[bytes, _Round], None]
+"""Does a party's part of a round of a run; returns when this party has what peers send."""
+
+
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Three cases: 500 rounds of 1 KiB, 80 MB from two senders to one recipient, 80 MB from each to each.
+    """Small rounds, by one thread and by `exchange`, as protocols call it; bulk to one recipient, and to all.
 
     Args:
-        quick: a tenth of that.
+        quick: 50 rounds in the place of 500, 8 MB in the place of 80 MB.
     """
-    rounds, bulk_bytes = (50, 8_000_000) if quick else (500, int(os.environ.get("BULK", 80_000_000)))
+    rounds, bulk_bytes = (50, 8_000_000) if quick else (500, 80_000_000)
+    small, bulk = f"{rounds} rounds of 1 KiB", f"{bulk_bytes // 10**6} MB"
     cases = (
-        _Case(f"{rounds} rounds of 1 KiB", rounds, 1024, NAMES),
-        _Case(f"{bulk_bytes // 10**6} MB to one", 1, bulk_bytes, NAMES[:1]),
-        _Case(f"{bulk_bytes // 10**6} MB to all", 1, bulk_bytes, NAMES),
+        _Case(f"{small}, one thread", "in turn", rounds, 1024, NAMES),
+        _Case(f"{small}, exchange", "exchange", rounds, 1024, NAMES),
+        _Case(f"{bulk} from two to one", "at once", 1, bulk_bytes, NAMES[:1]),
+        _Case(f"{bulk} from each to all", "at once", 1, bulk_bytes, NAMES),
     )
-    with Parties(_party) as parties:
+    with Parties(_open) as parties:
         for case in cases:
-            yield _record(case, [[_seconds(parties, case, way) for way in _WAYS] for _ in range(1 + _REPETITIONS)][1:])
+            pairs = [(_seconds(parties, case, case.ours), _seconds(parties, case, _GRPC)) for _ in range(_REPETITIONS)]
+            yield _record(case, pairs)
 
 
-def _record(case: _Case, repetitions: list[list[float]]) -> dict[str, object]:
-    ours, theirs = (statistics.median(seconds) for seconds in zip(*repetitions, strict=True))
+def _record(case: _Case, pairs: list[tuple[float, float]]) -> dict[str, object]:
+    ours, theirs = (statistics.median(seconds) for seconds in zip(*pairs, strict=True))
     return {
         "case": case.name,
         "seconds": round(ours, 4),
         "rounds": case.rounds,
-        "bytes": case.payload_bytes * max(len(case.senders_to(name)) for name in NAMES),
-        "against": "grpc",
+        "bytes": case.payload_bytes * max(len(case.recipients_of(name)) for name in NAMES),
+        "against": _GRPC,
         "against_seconds": round(theirs, 4),
         "ratio": round(ours / theirs, 2),
-        "all": [[round(x,4) for x in r] for r in repetitions],
     }
 
 
-def _seconds(parties: Parties[tuple[_Case, str], _Measured], case: _Case, way: str) -> float:
-    measured = parties.do((case, way))
-    sent = {name: zlib.crc32(_payload(name, case)) for name in NAMES}
+def _seconds(parties: Parties[_Job, _Measured], case: _Case, way: str) -> float:
+    measured = parties.do(_Job(case, way))
     for name, party in zip(NAMES, measured, strict=True):
-        assert party.checksums == {peer: sent[peer] for peer in case.senders_to(name)}, f"{way}: {name} got other bytes"
+        sent = {peer: _checksum(peer, case.payload_bytes) for peer in case.senders_to(name)}
+        assert party.checksums == sent, f"{case.name}, {way}: {name} has other bytes than were sent"
     return max(party.seconds for party in measured)
 
 
+@lru_cache
+def _checksum(name: str, length: int) -> int:
+    return zlib.crc32(_payload(name, length))
+
+
+@lru_cache(maxsize=1)
+def _payload(name: str, length: int) -> memoryview:
+    return memoryview(np.random.default_rng(NAMES.index(name)).bytes(length))
+
+
 @contextmanager
-def _party(party: Party) -> Iterator[Callable[[tuple[_Case, str]], _Measured]]:
+def _open(party: Party) -> Iterator[Callable[[_Job], _Measured]]:
     with ThreadPoolExecutor(2 * len(NAMES)) as pool, streams(party) as standing:
-        ways = {"ours": lambda: _ours(party, pool), "grpc": lambda: _grpc(standing, pool)}
-        yield lambda job: _measure(party.identity.name, job[0], ways[job[1]])
+        ways: dict[str, _Way] = {
+            "in turn": partial(_in_turn, party.transport),
+            "exchange": partial(_exchange, party.transport),
+            "at once": partial(_at_once, party.transport, pool),
+            _GRPC: partial(_over_grpc, standing, pool),
+        }
+        yield lambda job: _measure(party, job.case, ways[job.way])
 
 
-def _measure(me: str, case: _Case, way: Callable[[], AbstractContextManager[Swap]]) -> _Measured:
-    mine = _payload(me, case)
-    recipients = tuple(name for name in case.recipients if name != me)
+def _measure(party: Party, case: _Case, way: _Way) -> _Measured:
+    me = party.identity.name
+    payload, recipients = _payload(me, case.payload_bytes), case.recipients_of(me)
     received = {peer: memoryview(bytearray(case.payload_bytes)) for peer in case.senders_to(me)}
-    with way() as swap:
+    with party.run() as run:
         started = time.perf_counter()
         for number in range(case.rounds):
             part = slice(number * case.round_bytes, (number + 1) * case.round_bytes)
-            swap(number, mine[part], recipients, {peer: buffer[part] for peer, buffer in received.items()})
+            buffers = {peer: buffer[part] for peer, buffer in received.items()}
+            way(run, _Round(f"round/{number}", payload[part], recipients, buffers))
         seconds = time.perf_counter() - started
     return _Measured(seconds, {peer: zlib.crc32(buffer) for peer, buffer in received.items()})
 
 
-def _payload(name: str, case: _Case) -> memoryview:
-    return memoryview(np.random.default_rng(NAMES.index(name)).bytes(case.payload_bytes))
+def _in_turn(transport: Transport, run: bytes, part: _Round) -> None:
+    for peer in part.recipients:
+        transport.send(peer, run, part.step, part.payload)
+    for peer, buffer in part.buffers.items():
+        transport.receive_into(peer, run, part.step, buffer)
 
 
-@contextmanager
-def _ours(party: Party, pool: ThreadPoolExecutor) -> Iterator[Swap]:
-    transport = party.transport
-    with party.run() as run:
-
-        def swap(number, payload, recipients, buffers) -> None:
-            step = f"round/{number}"
-            if MODE == "exchange" and len(payload) <= 65536:
-                for peer, got in exchange(transport, run, step, payload, 1024).items():
-                    buffers[peer][:] = got
-                return
-            if MODE == "seq" and len(payload) <= 65536:
-                for peer in recipients:
-                    transport.send(peer, run, step, payload)
-                for peer, buffer in buffers.items():
-                    transport.receive_into(peer, run, step, buffer)
-                return
-            if MODE == "half" and len(payload) <= 65536:
-                s=[pool.submit(transport.send, peer, run, step, payload) for peer in recipients[1:]]
-                transport.send(recipients[0], run, step, payload)
-                for peer, buffer in buffers.items():
-                    transport.receive_into(peer, run, step, buffer)
-                for t in s: t.result()
-                return
-            tasks = [pool.submit(transport.receive_into, p, run, step, b) for p, b in buffers.items()]
-            tasks += [pool.submit(transport.send, p, run, step, payload) for p in recipients]
-            for task in tasks:
-                task.result()
-
-        yield swap
+def _exchange(transport: Transport, run: bytes, part: _Round) -> None:
+    for peer, payload in exchange(transport, run, part.step, bytes(part.payload), len(part.payload)).items():
+        part.buffers[peer][:] = payload
 
 
-@contextmanager
-def _grpc(standing: Mapping[str, Stream], pool: ThreadPoolExecutor) -> Iterator[Swap]:
-    def swap(number, payload, recipients, buffers) -> None:
-        for peer in recipients:
-            standing[peer].send(payload)
-        if len(payload) < 65536:
-            for peer, buffer in buffers.items():
-                standing[peer].receive_into(buffer)
-            return
-        tasks = [pool.submit(standing[p].receive_into, b) for p, b in buffers.items()]
-        for task in tasks:
-            task.result()
+def _at_once(transport: Transport, pool: ThreadPoolExecutor, run: bytes, part: _Round) -> None:
+    # What is long is sent while it is received, and therefore by threads.
+    moving = [pool.submit(transport.receive_into, peer, run, part.step, view) for peer, view in part.buffers.items()]
+    moving += [pool.submit(transport.send, peer, run, part.step, part.payload) for peer in part.recipients]
+    for moved in moving:
+        moved.result()
 
-    for stream in standing.values():
-        stream.send(memoryview(b"\0"))
-    for stream in standing.values():
-        stream.receive_into(memoryview(bytearray(1)))
-    yield swap
+
+def _over_grpc(streams: Mapping[str, Stream], pool: ThreadPoolExecutor, run: bytes, part: _Round) -> None:
+    for peer in part.recipients:
+        streams[peer].send(part.payload)
+    import os
+    if os.environ.get("GP") == "1" and len(part.payload) > 65536:
+        list(pool.map(lambda item: streams[item[0]].receive_into(item[1]), part.buffers.items()))
+        return
+    for peer, buffer in part.buffers.items():
+        streams[peer].receive_into(buffer)

@@ -9,7 +9,7 @@ from html import escape
 from dp.aggregates import Aggregate
 from dp.bounds import ContributionBounds
 from dp.measures import Total
-from dp.plan import Plan
+from dp.plan import Part, Plan
 
 __all__ = ["Explanation", "explain_plan"]
 
@@ -62,11 +62,7 @@ def explain_plan(
             "neighbours: all rows of one unit, added or removed"
             + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
         ),
-        "Noise": tuple(
-            f"{part.measure.to_json()['measure']}{_of(part.measure)}: L1 sensitivity {part.sensitivity.l1}, "
-            f"{plan.noise.copies} x {part.mechanism}"
-            for part in plan.parts
-        ),
+        "Noise": tuple(_noise(plan, part) for part in plan.parts),
         "Expected error (95%)": tuple(f"{a.name}: {_expected(plan, a)}" for a in query.aggregates),
     }
     return Explanation({**sections, **(more or {})})
@@ -79,12 +75,15 @@ def _limits(bounds: ContributionBounds) -> str:
     return f"{bounds.rows} row(s){groups}"
 
 
-def _of(measure: object) -> str:
-    source = getattr(measure, "source", None)
+def _noise(plan: Plan, part: Part) -> str:
+    """One measure's sensitivity and noise, in the unit of its column."""
+    unit = float(part.measure.encoding.unit) if isinstance(part.measure, Total) else 1.0
+    source = getattr(part.measure, "source", None)
+    name = f"{part.measure.to_json()['measure']}{f'({source})' if source else ''}"
+    family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
     return (
-        f"({source}, in units of {float(measure.encoding.unit):g})"
-        if isinstance(measure, Total)
-        else f"({source})" * bool(source)
+        f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {plan.noise.copies} x {family} "
+        f"of standard deviation {spread:,.4g}"
     )
 
 

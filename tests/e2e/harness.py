@@ -81,7 +81,7 @@ class PartyProcess:
         raise AssertionError(f"{self.name} ended before {wanted}: see {self.log}")
 
     def outcome(self, seconds: float = _RENDEZVOUS_SECONDS + _SLACK_SECONDS) -> Event:
-        """How the order ended; by default within the federation's timeouts after the last step, as if a peer had died."""
+        """How the order ended; by default within the federation's timeouts of its last step, as if a peer had died."""
         return self.until("released", "failed", seconds=seconds)
 
     def wait_for_death(self) -> None:
