@@ -23,7 +23,7 @@ from dp.local import Vector, local_cells, staging_for
 from dp.one_lake import Source, purpose
 from dp.release import Release, StoredRelease
 from spark_mpc.agreement import Agreement, agree, greet
-from spark_mpc.errors import FederationError
+from spark_mpc.errors import Disagreement, FederationError
 from spark_mpc.key_service import serve_keys
 from spark_mpc.party import Party, Task
 from spark_mpc.ring import Words
@@ -40,6 +40,8 @@ def _told_to_peers(party: Party, run: bytes) -> Iterator[None]:
     """End the run at every party when it fails here."""
     try:
         yield
+    except Disagreement:
+        raise  # all parties find it in the same hellos; who took its own back would leave the others waiting for it
     except BaseException as error:
         party.transport.abort(run, public_reason(error))
         raise

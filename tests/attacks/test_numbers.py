@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from dp.bounds import ContributionBounds
+from dp.facts import PublicFacts
 from dp.plan import make_plan
 from spark_mpc import dp
 from tests.tools.plans import exact_cells, of_part, paper_query
@@ -46,7 +47,8 @@ def test_values_at_the_ends_of_their_type_do_not_wrap(spark: SparkSession) -> No
     with pytest.raises(ArithmeticException):
         df.where("k = 0").agg(F.sum("v")).collect()
     most = 2**52
-    plan = make_plan(paper_query([dp.sum("v", -most, most)], groups=3, bounds=MANY), dp.PureDP(10**4))
+    bounds, facts = ContributionBounds(max_groups=3, max_rows=1), PublicFacts(unit=("id",), max_units=100)
+    plan = make_plan(paper_query([dp.sum("v", -most, most)], groups=3, bounds=bounds, facts=facts), dp.PureDP(1))
     assert of_part(exact_cells(df, plan), plan.parts[0]) == [3 * most, 3 * most, -3 * most]
 
 

@@ -13,6 +13,15 @@ from benchmarks.__main__ import checked, main, names
 from benchmarks._measure import median_seconds, peak_mib
 
 
+def quick_records(name):
+    """What a quick run of a benchmark prints."""
+    command = [sys.executable, "-m", "benchmarks", name, "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {record["benchmark"] for record in records} == {name}
+    return records
+
+
 def test_every_benchmark_has_a_run():
     assert "bounding" in names()
     assert not [name for name in names() if name.startswith("_")]
@@ -54,13 +63,25 @@ def test_peak_memory_sees_children():
 
 @pytest.mark.slow
 def test_bounding_prints_one_json_object_a_line():
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "bounding", "--quick"], capture_output=True, text=True, check=True
-    )
-    records = [json.loads(line) for line in done.stdout.splitlines()]
+    records = quick_records("bounding")
     assert [record["case"] for record in records] == ["plain", "raw shuffle", "ours", "ours"]
-    assert {record["benchmark"] for record in records} == {"bounding"}
     assert all(record["rows"] == 1_000_000 and record["seconds"] > 0 for record in records)
     ours = records[2:]
     assert [record["against"] for record in ours] == ["plain", "raw shuffle"]
     assert all(record["ratio"] > 0 and record["peak_mib"] > 100 for record in ours)
+
+
+@pytest.mark.slow
+def test_transport_prints_ours_beside_grpc():
+    records = quick_records("transport")
+    assert [(record["case"], record["rounds"], record["bytes"]) for record in records] == [
+        ("50 rounds of 1 KiB, one thread", 50, 102_400),
+        ("50 rounds of 1 KiB, exchange", 50, 102_400),
+        ("8 MB from two to one", 1, 8_000_000),
+        ("8 MB from each to all", 1, 16_000_000),
+    ]
+    for record in records:
+        assert record["against"] == "grpc"
+        assert record["seconds"] > 0
+        assert record["against_seconds"] > 0
+        assert record["ratio"] == pytest.approx(record["seconds"] / record["against_seconds"], abs=0.02)

@@ -130,7 +130,7 @@ def test_a_huge_budget_gives_noise_that_is_nearly_always_zero(asked: Budget) -> 
 
 
 def test_a_pure_ledger_cannot_price_gaussian_noise() -> None:
-    with pytest.raises(InvalidArgument, match="rho=.*this ledger counts in PureDP"):
+    with pytest.raises(InvalidArgument, match=r"rho=.*this ledger counts in PureDP"):
         a_plan(dp.ZCDP(1)).price(dp.PureDP)
 
 

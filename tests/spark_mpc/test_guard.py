@@ -11,6 +11,8 @@ import pytest
 
 import spark_mpc
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(spark_mpc.__file__).parent.parent
 PACKAGES = ("dp", "lake", "spark_mpc")
 LOCATIONS = "import spark_mpc, dp, lake; print(spark_mpc.__file__, dp.__file__, lake.__file__)"

@@ -100,14 +100,20 @@ class Attempt:
 
 
 def attempt(
-    federation: Federation, ledgers: Mapping[str, Ledger], tables: Mapping[str, lake.Table], spark: SparkSession
+    federation: Federation,
+    ledgers: Mapping[str, Ledger],
+    tables: Mapping[str, lake.Table],
+    spark: SparkSession,
+    *,
+    recipients: tuple[str, ...] | None = None,
 ) -> Attempt:
     wire, release, failure = Wire(), None, None
     with memory_parties(federation, ledgers, wire) as parties:
         means = Means(federation.file, tuple(parties.values()), Additive(), spark)
         frames = {name: tables[name].private() for name in NAMES}
         try:
-            release = the_query(FederatedFrame(means, "claims", frames, 3)).release(epsilon=PRICE.epsilon)
+            query = the_query(FederatedFrame(means, "claims", frames, 3))
+            release = query.release(epsilon=PRICE.epsilon, recipients=recipients)
         except (Crash, dp.SparkMpcError) as error:
             failure = error
     return Attempt(release, failure, wire)
@@ -257,6 +263,25 @@ def test_a_run_that_failed_after_arming_resumes_with_the_same_noise_under_fresh_
     # each of them is the stored vector under some mask: none of them is the vector itself
     clear = {vector.tobytes() for vector in noised}
     assert not any(payload in clear for upload in uploads for payload in upload.values())
+
+
+def test_only_recipients_get_uploads_and_the_result_and_everybody_pays_once(
+    federation: Federation, lakes: Lakes, tables: dict[str, lake.Table], tmp_path: Path
+) -> None:
+    ledgers = make_ledgers(tmp_path, NAMES)
+    first = attempt(federation, ledgers, tables, lakes.spark, recipients=("b",))
+    assert first.release is not None
+    assert set(first.wire.payloads("upload")) == {("a", "b"), ("c", "b")}
+    assert spent(ledgers) == [PRICE] * 3
+    key = ledgers["a"].entries()[0].release_key
+    assert [ledgers[name].stored_release(key) is not None for name in NAMES] == [False, True, False]
+
+    again = attempt(federation, ledgers, tables, lakes.spark, recipients=("b",))
+    assert again.release is not None
+    assert again.release.paid_before
+    assert again.release.answers.values.equals(first.release.answers.values)
+    assert again.wire.steps() == {"hello", "agree", "done"}
+    assert spent(ledgers) == [PRICE] * 3
 
 
 def test_a_ledger_that_never_paid_is_not_given_the_result(

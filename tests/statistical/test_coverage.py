@@ -17,6 +17,8 @@ from spark_mpc import dp
 from tests.tools.entropy import seeded_random
 from tests.tools.plans import exact_words, paper_query, with_noise_scaled
 
+pytestmark = pytest.mark.slow
+
 GROUPS = 20_000
 ROWS, UNITS = 40_000, 3_000
 FALSE_ALARM = 1e-6
