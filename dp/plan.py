@@ -248,16 +248,25 @@ def _parts(query: Query, family: PureDP | Fraction, parties_per_unit: int, noise
     for measure, share in query.shares.items():
         cells = len(query.keys) * measure.width
         sensitivity = measure.sensitivity(query.bounds).over_parties(parties_per_unit)
-        mechanism: DiscreteLaplace | DiscreteGaussian
-        event: PureEvent | ZcdpEvent
-        if isinstance(family, PureDP):
-            epsilon = family.epsilon * share
-            mechanism, event = DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), epsilon)), PureEvent(epsilon)
-        else:
-            mechanism, event = _gaussian(sensitivity, family * share, noise, cells)
+        try:
+            mechanism, event = _calibrated(sensitivity, family, share, noise, cells)
+        except InvalidArgument:
+            asked = str(family.epsilon if isinstance(family, PureDP) else family)
+            remedy = "so little budget for such bounds needs more noise than integers hold: ask for more, or tighten"
+            raise InvalidArgument("epsilon", asked, remedy) from None
         parts.append(Part(measure, offset, cells, sensitivity, mechanism, event))
         offset += cells
     return tuple(parts)
+
+
+def _calibrated(
+    sensitivity: Sensitivity, family: PureDP | Fraction, share: Fraction, noise: NoiseParties, cells: int
+) -> tuple[DiscreteLaplace | DiscreteGaussian, PureEvent | ZcdpEvent]:
+    """One noise party's part for one measure, and what opening the measure costs."""
+    if not isinstance(family, PureDP):
+        return _gaussian(sensitivity, family * share, noise, cells)
+    epsilon = family.epsilon * share
+    return DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), epsilon)), PureEvent(epsilon)
 
 
 def _gaussian(

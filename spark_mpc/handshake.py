@@ -24,6 +24,7 @@ __all__ = ["Agreed", "Hello", "Standing", "compare", "pair_keys", "shortened", "
 
 _NONCE_BYTES = 32
 _LONG_LIST_BYTES = 4096
+_LOOKED_INTO = 60  # aggregates; with their measures they stay well below a hello's 64 KiB
 
 Standing = Literal["new", "noised", "release"]
 """What a party's ledger holds of this release: nothing, a paid noised vector without a result, or the result."""
@@ -78,16 +79,21 @@ class Hello:
 
 
 def shortened(public: Mapping[str, object]) -> dict[str, object]:
-    """Public fields whose long lists are replaced by their digests, so that a hello stays short."""
+    """Public fields whose long lists are replaced by their digests, so that a hello stays short.
+
+    Lists of named fields, such as aggregates, are looked into, so that a difference in one of them is named.
+    """
     return {name: _shortened(value) for name, value in public.items()}
 
 
 def _shortened(value: object) -> object:
     if isinstance(value, Mapping):
         return shortened(value)
-    if isinstance(value, list) and len(canonical({"": value})) > _LONG_LIST_BYTES:
-        return {"items": len(value), "sha256": digest({"": value}).hex()}
-    return value
+    if not isinstance(value, list) or len(canonical({"": value})) <= _LONG_LIST_BYTES:
+        return value
+    if len(value) <= _LOOKED_INTO and all(isinstance(item, Mapping) for item in value):
+        return [_shortened(item) for item in value]
+    return {"items": len(value), "sha256": digest({"": value}).hex()}
 
 
 def compare(mine: Hello, theirs: Hello) -> None:

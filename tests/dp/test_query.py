@@ -43,8 +43,11 @@ def test_shares_follow_the_weights_exactly() -> None:
 
 
 def test_of_two_weights_for_one_measure_the_greater_counts() -> None:
-    query = paper_query([dp.count().weight(2), dp.mean("i", 0, 10).weight(5)])
-    assert query.shares[Rows()] == Fraction(5, 10)
+    for weights in ((2, 5), (5, 2)):
+        query = paper_query([dp.count().weight(weights[0]), dp.mean("i", 0, 10).weight(weights[1])])
+        total = next(measure for measure in query.shares if isinstance(measure, Total))
+        assert query.shares[Rows()] == Fraction(5, 5 + weights[1])
+        assert query.shares[total] == Fraction(weights[1], 5 + weights[1])
 
 
 def test_a_sum_is_taken_from_the_middle_only_where_a_mean_of_the_same_values_is_asked() -> None:
