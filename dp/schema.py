@@ -42,6 +42,7 @@ def check_unit(schema: T.StructType, unit: Sequence[str]) -> None:
         if not isinstance(field.dataType, _UNIT):
             remedy = "a unit column has an exact type: integer, string, date, boolean or binary"
             raise InvalidArgument("unit", f"{column} {field.dataType.simpleString()}", remedy)
+        _refuse_collation(field, "unit")
 
 
 def check_keys(schema: T.StructType, columns: Sequence[str], groups: Iterable[tuple[Key, ...]]) -> None:
@@ -51,6 +52,8 @@ def check_keys(schema: T.StructType, columns: Sequence[str], groups: Iterable[tu
         InvalidArgument: a column that does not exist or cannot hold keys, or a key of another type or out of range.
     """
     fields = [_field(schema, column, "groupBy") for column in columns]
+    for field in fields:
+        _refuse_collation(field, "keys")
     for group in groups:
         for field, key in zip(fields, group, strict=True):
             _check_key(field, key)
@@ -64,10 +67,18 @@ def _check_key(field: T.StructField, key: Key) -> None:
     elif isinstance(key, int):
         fits = bits > 0 and -(2 ** (bits - 1)) <= key < 2 ** (bits - 1)
     else:
-        fits = kind == T.StringType()  # under a collation, one row could belong to two keys
+        fits = isinstance(kind, T.StringType)
     if not fits:
         remedy = f"column {field.name!r} is {kind.simpleString()}: give keys of that type, within its range"
         raise InvalidArgument("keys", key, remedy)
+
+
+def _refuse_collation(field: T.StructField, parameter: str) -> None:
+    """A collation may call 'a' and 'A' equal: one row would belong to two keys, one person to two units."""
+    kind = field.dataType
+    if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
+        remedy = f"the column is {kind.simpleString()}; use one without collation"
+        raise InvalidArgument(parameter, field.name, remedy)
 
 
 def _field(schema: T.StructType, column: str, parameter: str) -> T.StructField:

@@ -50,8 +50,6 @@ def _unit(schema: T.StructType, unit: str | Sequence[str]) -> tuple[str, ...]:
         raise InvalidArgument("unit", unit, "name each column once")
     _refuse_nested("unit", columns)
     check_unit(schema, columns)
-    for column in columns:
-        _refuse_collation(schema, "unit", column)
     return columns
 
 
@@ -80,7 +78,6 @@ def _keys(schema: T.StructType, column: str, values: Sequence[Key]) -> tuple[Key
     if unusable:
         raise InvalidArgument(parameter, unusable[0], "a key is an integer, a string or a boolean")
     check_keys(schema, [column], [(value,) for value in values])
-    _refuse_collation(schema, "keys", column)
     if len(set(values)) != len(values):
         raise InvalidArgument(parameter, values, "name each key once")
     return tuple(values)
@@ -98,10 +95,3 @@ def _refuse_nested(parameter: str, columns: Iterable[str]) -> None:
             raise InvalidArgument(
                 parameter, column, "only a column of the table itself can be declared, no nested field"
             )
-
-
-def _refuse_collation(schema: T.StructType, parameter: str, column: str) -> None:
-    """A collation may call 'a' and 'A' equal, while hashes and the other parties' engines do not."""
-    kind = schema[column].dataType
-    if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
-        raise InvalidArgument(parameter, column, f"the column is {kind.simpleString()}; declare one without collation")
