@@ -21,6 +21,7 @@ from pyspark.sql import types as T
 from dp.bounding_kernel import CellMeasure, Column, Int64s, UnitRows, Words, mix64, partial_cells, survivors
 from dp.bounds import ContributionBounds
 from dp.errors import InvalidArgument
+from dp.names import quoted
 
 __all__ = ["ARROW_BATCH_ROWS", "CellMeasure", "bounded_cells"]
 
@@ -132,11 +133,11 @@ def _column(values: pa.ChunkedArray) -> Column:
 
 
 def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[str], salt: int) -> DataFrame:
-    present = F.col(_quoted(group)) >= F.lit(0)
+    present = F.col(quoted(group)) >= F.lit(0)
     for name in unit:
-        present = present & F.col(_quoted(name)).isNotNull()
-    group_code = F.col(_quoted(group)).alias(_GROUP)
-    values = [F.col(_quoted(name)).cast("long").alias(f"m{index}") for index, name in enumerate(columns)]
+        present = present & F.col(quoted(name)).isNotNull()
+    group_code = F.col(quoted(group)).alias(_GROUP)
+    values = [F.col(quoted(name)).cast("long").alias(f"m{index}") for index, name in enumerate(columns)]
     identity = _exact_identity(rows, unit)
     if _is_integral(rows, unit):
         return rows.where(present).select(identity.alias(_UNIT), group_code, *values)
@@ -154,7 +155,7 @@ def _exact_identity(rows: DataFrame, unit: Sequence[str]) -> SparkColumn:
     if not unit:
         raise InvalidArgument("unit", unit, "name the columns that identify the privacy unit")
     if _is_integral(rows, unit):
-        return F.col(_quoted(unit[0])).cast("long")
+        return F.col(quoted(unit[0])).cast("long")
     parts = [_exact_bytes(rows, name) for name in unit]
     if len(parts) == 1:
         return parts[0]
@@ -163,7 +164,7 @@ def _exact_identity(rows: DataFrame, unit: Sequence[str]) -> SparkColumn:
 
 
 def _exact_bytes(rows: DataFrame, name: str) -> SparkColumn:
-    column, kind = F.col(_quoted(name)), _type_of(rows, name)
+    column, kind = F.col(quoted(name)), _type_of(rows, name)
     if isinstance(kind, T.BinaryType):
         return column
     if isinstance(kind, T.TimestampType):  # printed in local time, two instants of an autumn night look the same
@@ -204,8 +205,3 @@ def _type_of(rows: DataFrame, name: str) -> T.DataType:
         return rows.schema[name].dataType
     except KeyError:
         raise InvalidArgument("column", name, f"the rows have only {rows.columns}") from None
-
-
-def _quoted(name: str) -> str:
-    """The column of exactly this name, dots and backticks included."""
-    return "`" + name.replace("`", "``") + "`"

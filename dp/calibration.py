@@ -243,7 +243,8 @@ def _best_excess_order(objective: Callable[[NDArray[np.float64]], NDArray[np.flo
         best = exponents[int(np.argmin(objective(np.exp(exponents))))]
         reach = (high - low) / 500
         low, high = best - reach, best + reach
-    return Fraction(math.exp(best))
+    # few digits: the optimum is flat, and a public number must not depend on the last bit of somebody's libm
+    return Fraction(f"{math.exp(best):.4g}")
 
 
 def _overheads(excess: NDArray[np.float64], delta: Fraction) -> NDArray[np.float64]:

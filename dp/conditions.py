@@ -8,6 +8,7 @@ columns that the table declares.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import singledispatchmethod
 from types import MappingProxyType
@@ -38,6 +39,7 @@ _COLUMN_KINDS: Mapping[type[T.DataType], _Kind] = MappingProxyType(
         T.DateType: "date",
     }
 )
+_BAD_ESCAPE = re.compile(r"^(?:[^\\]|\\[%_\\])*\\(?:$|[^%_\\])")
 # kind that a cast gives -> kinds that it takes without ever raising, ANSI off
 _CASTS: Mapping[str, tuple[_Kind, tuple[_Kind, ...]]] = MappingProxyType(
     {
@@ -70,6 +72,8 @@ def total_condition(condition: object, schema: T.StructType) -> str:
     if not isinstance(condition, str):
         remedy = 'write it as SQL text, such as "year = 2025": what a Column does to a row cannot be checked'
         raise InvalidArgument("condition", type(condition).__name__, remedy)
+    if "${" in condition:
+        raise InvalidArgument("condition", condition, "Spark would put a variable there; write the value itself")
     try:
         parsed = sqlglot.parse_one(condition, dialect="spark", into=exp.Condition)
     except SqlglotError:
@@ -160,8 +164,8 @@ class _Checker:
     def _(self, node: exp.Like) -> _Kind:
         if not (isinstance(node.expression, exp.Literal) and node.expression.is_string):
             self._refuse(node, "has a pattern that is not a literal")
-        if str(node.expression.this).endswith("\\"):
-            self._refuse(node, "has a pattern that ends in an escape")
+        if _BAD_ESCAPE.search(str(node.expression.this)):
+            self._refuse(node, "has a pattern that escapes something else than %, _ and the escape itself")
         self._all(node, "text", node.this)
         return "boolean"
 

@@ -58,7 +58,7 @@ def explain_plan(
             "is dropped and no interval covers that",
         ),
         "Price": (
-            f"{plan.guarantee} on every owner's ledger",
+            f"{plan.guarantee} for everything that is released; every owner's ledger pays, in its own kind of budget",
             "neighbours: all rows of one unit, added or removed"
             + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
         ),

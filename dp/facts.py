@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
+from dp.errors import InvalidArgument
+
 __all__ = ["DEFAULT_MAX_UNITS", "Key", "PublicFacts"]
 
 Key = int | str | bool
@@ -32,3 +34,12 @@ class PublicFacts:
     bounds: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=lambda: MappingProxyType({}))
     keys: Mapping[str, tuple[Key, ...]] = field(default_factory=lambda: MappingProxyType({}))
     max_units: int = DEFAULT_MAX_UNITS
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.unit, tuple) or not self.unit:
+            raise InvalidArgument("unit", self.unit, "give a tuple of column names")
+        for column, pair in self.bounds.items():
+            if not all(isinstance(bound, Fraction) for bound in pair):
+                raise InvalidArgument("bounds", {column: pair}, "give exact Fractions; lake.Table reads other numbers")
+        if not isinstance(self.max_units, int) or self.max_units < 1:
+            raise InvalidArgument("max_units", self.max_units, "a table holds at least one unit")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from dp.aggregates import Aggregate
@@ -62,7 +63,13 @@ class PrivateFrame:
             InvalidArgument: a condition that uses anything else (a function that may raise, a UDF, a subquery).
         """
         checked = total_condition(condition, self.df.schema)
-        return replace(self, df=self.df.where(checked), filters=(*self.filters, checked))
+        try:
+            kept = self.df.where(checked)
+        except (
+            AnalysisException
+        ) as error:  # ours is not Spark's parser: what it refuses is about the text, not the rows
+            raise InvalidArgument("condition", condition, f"Spark refuses it ({error.getCondition()})") from None
+        return replace(self, df=kept, filters=(*self.filters, checked))
 
     filter = where
 

@@ -43,10 +43,8 @@ def keep_lease(ledger: BudgetLedger, claim: Claim, interval_seconds: float = LEA
 
     def renew() -> None:
         while not over.wait(interval_seconds):
-            try:
+            with suppress(SparkMpcError):  # a ledger that is busy now is tried again; a lost lease stays lost
                 lease.renew()
-            except SparkMpcError:
-                return
 
     thread = threading.Thread(target=renew, name="spark-mpc lease", daemon=True)
     thread.start()

@@ -37,6 +37,9 @@ __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_pla
 MAX_CELLS = 2**26
 """Cells of one release: half a GiB of words, which a ledger still keeps in one entry."""
 
+_FORMAT = 1
+"""Raised when the same plan fields come to mean something else, so that no stored release answers the new question."""
+
 _WRAP_LOG2_PROBABILITY = 64
 """Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
 
@@ -165,6 +168,7 @@ class Plan:
     def to_json(self) -> dict[str, object]:
         """The plan's public fields; parties compare them before anything is shared."""
         return {
+            "format": _FORMAT,
             "query": self.query.to_json(),
             "guarantee": budget_to_json(self.guarantee),
             "parties": self.parties,

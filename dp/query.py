@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dp.aggregates import Aggregate, ColumnType, Mean, Schema
@@ -16,6 +16,9 @@ from dp.facts import Key, PublicFacts
 from dp.measures import Measure
 
 __all__ = ["Query", "canonical", "digest", "resolve_keys"]
+
+
+_ACCURACY_COLUMNS = frozenset({"aggregate", "bin", "value", "stddev", "lower", "upper", "confidence"})
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,12 @@ class Query:
         if not self.aggregates:
             raise InvalidArgument("agg", (), "name at least one aggregate, such as dp.count()")
         names = [*self.by, *(aggregate.name for aggregate in self.aggregates)]
-        if len(set(names)) < len(names):
+        if len({name.casefold() for name in names}) < len(names):
             raise InvalidArgument("agg", names, "two columns of the answer have the same name; use .alias(...)")
+        taken = sorted(_ACCURACY_COLUMNS.intersection(name.casefold() for name in self.by))
+        if taken:
+            raise InvalidArgument("groupBy", taken, "the accuracy table has columns of that name; rename yours")
+        object.__setattr__(self, "bounds", _no_more_groups_than(self.bounds, len(self.keys)))
         resolved = tuple(aggregate.resolve(self.facts, self.columns) for aggregate in self.aggregates)
         object.__setattr__(self, "aggregates", resolved)
 
@@ -77,6 +84,13 @@ class Query:
             "columns": {name: vars(kind) for name, kind in sorted(self.columns.items())},
             "filters": list(self.filters),
         }
+
+
+def _no_more_groups_than(bounds: ContributionBounds, groups: int) -> ContributionBounds:
+    """A unit is in no more groups than there are: a wider bound would only buy noise."""
+    if bounds.max_groups is None:
+        return bounds
+    return replace(bounds, max_groups=min(bounds.max_groups, groups))
 
 
 def canonical(public: Mapping[str, object]) -> bytes:
@@ -111,8 +125,8 @@ def resolve_keys(by: Sequence[str], keys: Sequence[object] | None, facts: Public
             remedy = f"give the public keys of {undeclared}, here or as a declared fact of the table"
             raise InvalidArgument("keys", None, remedy)
         return tuple(itertools.product(*(facts.keys[column] for column in by)))
-    if isinstance(keys, str):
-        raise InvalidArgument("keys", keys, "give a list of keys")
+    if not isinstance(keys, (list, tuple, range)):
+        raise InvalidArgument("keys", keys, "give a list of keys: its order is part of the plan")
     groups = tuple(_group(key, len(by)) for key in keys)
     if not groups or len(set(map(_typed, groups))) < len(groups):
         raise InvalidArgument("keys", list(keys)[:5], "give at least one key, and each only once")

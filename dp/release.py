@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from dp.aggregates import Estimate, Opened
 from dp.budget import Budget
 from dp.errors import SparkMpcError
-from dp.measures import Measure
+from dp.measures import Bins, Measure
 from dp.plan import Plan
 
 __all__ = ["Answers", "Release", "StoredRelease", "make_answers"]
@@ -94,7 +94,7 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
 def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64]:
     part = plan.part_of(measure)
     cells = words[part.offset : part.offset + part.cells].view(np.int64)
-    return cells if measure.width == 1 else cells.reshape(plan.groups, measure.width)
+    return cells.reshape(plan.groups, measure.width) if isinstance(measure, Bins) else cells
 
 
 def _key_columns(plan: Plan) -> dict[str, pa.Array]:

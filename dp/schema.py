@@ -79,6 +79,9 @@ def _refuse_collation(field: T.StructField, parameter: str) -> None:
     if isinstance(kind, T.StringType) and not kind.isUTF8BinaryCollation():
         remedy = f"the column is {kind.simpleString()}; use one without collation"
         raise InvalidArgument(parameter, field.name, remedy)
+    if str(field.metadata.get("__CHAR_VARCHAR_TYPE_STRING", "")).startswith("char"):
+        remedy = "the column is CHAR(n), whose values may be padded with spaces; use STRING"
+        raise InvalidArgument(parameter, field.name, remedy)
 
 
 def _field(schema: T.StructType, column: str, parameter: str) -> T.StructField:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,10 @@ _TOTAL = {
     "spark.sql.ansi.enabled": "false",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
+    # the text of a condition is what runs, and means the same everywhere
+    "spark.sql.variable.substitute": "false",
+    "spark.sql.parser.escapedStringLiterals": "false",
+    "spark.sql.caseSensitive": "false",
 }
 _FAST = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS)}
 _INHERITED = ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")
@@ -44,7 +49,8 @@ class Table:
     Attributes:
         path: where the table lies.
         version: the pinned version.
-        data_version: "<table id>@<version>"; another table at the same path has another id.
+        data_version: "<table id>-<hash of the commit's time>@<version>"; another table at the same path has another
+            id, and a copy that grew apart has other commits.
         facts: what the owner declared, checked against the schema.
         partitions: a sensible number of shuffle partitions, from the table's size.
         spark: the caller's session, in which releases appear.
@@ -99,10 +105,11 @@ class Table:
         _check_files(session, df, location, pinned)
         detail = session.sql(f"DESCRIBE DETAIL {_quoted(location)}").select("id", "sizeInBytes").first()
         assert detail is not None
+        commit = hashlib.sha256(f"{detail['id']} {pinned} {_commit_time(session, location, pinned)}".encode())
         return cls(
             path=location,
             version=pinned,
-            data_version=f"{detail['id']}@{pinned}",
+            data_version=f"{detail['id']}-{commit.hexdigest()[:16]}@{pinned}",
             facts=facts,
             partitions=_suggested_partitions(detail["sizeInBytes"]),
             spark=spark,
@@ -126,6 +133,9 @@ def _total_session(spark: SparkSession) -> SparkSession:
     session = spark.newSession()
     for name in _INHERITED:
         session.conf.set(name, spark.conf.get(name) or "")
+    for row in spark.sql("SET").collect():  # what opens the caller's storage, such as credentials set at run time
+        if row["key"].startswith("fs."):
+            session.conf.set(row["key"], row["value"])
     for name, value in {**_TOTAL, **_FAST}.items():
         session.conf.set(name, value)
     return session
@@ -135,6 +145,13 @@ def _checked_version(version: int) -> int:
     if isinstance(version, bool) or not isinstance(version, int) or version < 0:
         raise InvalidArgument("version", version, "give the number of a version, or None for the latest")
     return version
+
+
+def _commit_time(session: SparkSession, path: str, version: int) -> str:
+    """When the version was committed. Copies of a table keep its id, and grow apart under equal version numbers."""
+    history = session.sql(f"DESCRIBE HISTORY {_quoted(path)}").where(f"version = {version}")
+    commit = history.selectExpr("unix_micros(timestamp) AS micros").first()
+    return "" if commit is None else str(commit["micros"])
 
 
 def _latest_version(session: SparkSession, path: str) -> int:

@@ -15,7 +15,16 @@ from spark_mpc import _guard as _guard  # first: it refuses a foreign dp or lake
 import dp
 import lake
 from dp import __version__
-from spark_mpc.errors import AbortedByPeer, CertificateRefused, Disagreement, FederationError, PeerLost
+from spark_mpc.errors import (
+    AbortedByPeer,
+    CertificateRefused,
+    Disagreement,
+    FederationError,
+    PeerLost,
+    RunAborted,
+    SignatureRefused,
+    WireError,
+)
 from spark_mpc.federated_frame import DISJOINT, FederatedFrame, FederatedQuery, Overlap
 from spark_mpc.federation import Federation, Study
 
@@ -30,7 +39,10 @@ __all__ = [
     "FederationError",
     "Overlap",
     "PeerLost",
+    "RunAborted",
+    "SignatureRefused",
     "Study",
+    "WireError",
     "__version__",
     "dp",
     "lake",

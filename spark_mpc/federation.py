@@ -104,8 +104,10 @@ class Federation:
         """
         names = [identity.name for identity in self.identities]
         ledgers = ledger if isinstance(ledger, Mapping) else dict.fromkeys(names[:1], ledger)
-        if sorted(ledgers) != names:
-            raise InvalidArgument("ledger", sorted(ledgers), f"give one ledger for each of {names}")
+        if any(isinstance(given, (str, os.PathLike)) for given in ledgers.values()):
+            raise InvalidArgument("ledger", str(ledger), "open it first: lake.Ledger.open(path)")
+        if sorted(ledgers) != names or len({given.ledger_id for given in ledgers.values()}) < len(names):
+            raise InvalidArgument("ledger", sorted(ledgers), f"give one ledger for each of {names}, all different")
         return Study(self, spark, ledgers, progress or _logged, listen=listen)
 
 
@@ -135,7 +137,11 @@ class Study:
         self.parties: tuple[Party, ...] = ()
 
     def __enter__(self) -> Self:
-        transports = self._transports()
+        try:
+            transports = self._transports()
+        except BaseException:
+            self._open.close()  # a `with` that is never entered is never left
+            raise
         self.parties = tuple(
             self._party(identity, transports[identity.name]) for identity in self.federation.identities
         )
@@ -166,6 +172,9 @@ class Study:
         if not names:
             raise InvalidArgument("study", "closed", "use it inside its `with` block")
         tables = table if isinstance(table, Mapping) else dict.fromkeys(names[:1], table)
+        for given in tables.values():
+            if not isinstance(given, Table):
+                raise InvalidArgument("table", type(given).__name__, "give a lake.Table; filter with where afterwards")
         if sorted(tables) != names:
             raise InvalidArgument("table", sorted(tables), f"give one table for each of {names}")
         if overlap is not None and not isinstance(overlap, Overlap):

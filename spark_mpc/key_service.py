@@ -1,7 +1,7 @@
 """Mask keys for a party's own executors, without putting them into closures, configuration or event logs.
 
 The driver opens a TLS port for as long as one job runs. What travels in the job's closure is a ticket: address,
-certificate and a one-time token, worthless once the port is closed.
+certificate and a token made for this job, worthless once the port is closed.
 """
 
 from __future__ import annotations

@@ -89,7 +89,10 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
 def _contributed(
     party: Party, task: Task, source: Source, agreement: Agreement, staging: str | None
 ) -> StoredRelease | None:
-    resumable = party.ledger.resumable(agreement.release_key) if agreement.resumes(party.name) else None
+    resumes = agreement.resumes(party.name)
+    resumable = party.ledger.resumable(agreement.release_key) if resumes else None
+    if resumes and resumable is None:  # a fresh draw now would be a second one beside the peers' resumed vectors
+        raise FederationError("this party's ledger has changed since it agreed to resume: run the query again")
     with staging_for(task.plan.length, source.spark, staging, party.long_cells) as directory:
         if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
             claim, noised = resumable.claim, Vector(task.plan.length, words=np.frombuffer(resumable.noised, "<u8"))

@@ -84,6 +84,8 @@ REFUSED = [
     "coalesce(n, s) = 1",
     "cast(s AS decimal(10, 2)) = 1",
     "collated = 'a'",
+    "s = '${env:WARD}'",
+    "s LIKE 'a\\\\bc'",
 ]
 SCHEMA = T.StructType(
     [

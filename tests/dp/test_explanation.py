@@ -27,7 +27,7 @@ def test_every_public_fact_of_a_plan_is_printed() -> None:
         "3 public group(s) by k",
         "privacy unit: id",
         "at most 4 row(s) in each of 2 group(s) of one unit are used, the rest is dropped and no interval covers that",
-        "epsilon=0.5 on every owner's ledger",
+        "epsilon=0.5 for everything that is released; every owner's ledger pays",
         "neighbours: all rows of one unit, added or removed, at up to 2 parties",
         "rows: L1 sensitivity 16, 3 x discrete laplace of standard deviation",
         "total(d): L1 sensitivity 800, 3 x",
@@ -46,7 +46,7 @@ def test_total_bounds_and_no_groups() -> None:
     text = str(explain_plan(plan, ()))
     assert "1 public group(s) by no columns (one group)" in text
     assert "at most 5 row(s) in 1 group(s)" in text
-    assert "rho=0.1 on every" in text
+    assert "rho=0.1 for everything" in text
 
 
 def test_html_is_escaped() -> None:

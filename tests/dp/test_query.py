@@ -147,3 +147,26 @@ def test_keys_are_taken_from_the_call_or_from_the_declared_facts() -> None:
 def test_unusable_keys_are_refused(by: tuple[str, ...], keys: list[object] | None, message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         resolve_keys(by, keys, FACTS)
+
+
+def test_a_unit_is_in_no_more_groups_than_there_are() -> None:
+    few = paper_query([dp.count()], groups=2, bounds=ContributionBounds(max_groups=100, max_rows=4))
+    assert few.bounds == ContributionBounds(max_groups=2, max_rows=4)
+    assert few.shares.keys() == paper_query([dp.count()], groups=2).shares.keys()
+
+
+@pytest.mark.parametrize("name", ["value", "Bin", "upper"])
+def test_a_grouping_column_cannot_hide_in_the_accuracy_table(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="accuracy table"):
+        replace(paper_query([dp.count()]), by=(name,))
+
+
+def test_names_that_spark_cannot_tell_apart_are_refused() -> None:
+    with pytest.raises(InvalidArgument, match="same name"):
+        paper_query([dp.count().alias("n"), dp.count().alias("N")])
+
+
+@pytest.mark.parametrize("keys", [{"a", "b"}, {"a": 1}, "ab", iter(["a"])])
+def test_keys_without_an_order_are_refused(keys: object) -> None:
+    with pytest.raises(InvalidArgument, match="order"):
+        resolve_keys(("k",), keys, PublicFacts(("id",)))  # type: ignore[arg-type]

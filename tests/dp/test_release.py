@@ -143,3 +143,10 @@ def test_sum_and_mean_of_the_same_values_agree() -> None:
     words = np.concatenate([rng.integers(-50, 50, 50), counts]).view(np.uint64)
     values = make_answers(plan, words).values.to_pandas()
     np.testing.assert_allclose(values["s"], values["m"] * counts)
+
+
+def test_a_histogram_of_one_bin_is_still_a_list() -> None:
+    plan = make_plan(paper_query([dp.histogram("v", [0, 1]).alias("h")], groups=2), dp.PureDP(1))
+    answers = make_answers(plan, np.arange(plan.length, dtype=np.uint64))
+    assert answers.values.column("h").to_pylist() == [[0], [1]]
+    assert answers.accuracy.column("bin").to_pylist() == [0, 0]

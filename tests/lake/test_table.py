@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -39,7 +40,26 @@ def test_latest_version_is_pinned_while_the_table_grows(
     assert ids(second.df) == [1, 2, 3]
     assert ids(Table.forPath(spark, visits, unit="patient", version=0).df) == [1, 2]
     assert first.data_version.endswith("@0")
-    assert first.data_version.split("@")[0] == second.data_version.split("@")[0]
+    assert first.data_version[:36] == second.data_version[:36]  # the table's id
+    assert first.data_version == Table.forPath(spark, visits, unit="patient", version=0).data_version
+
+
+def test_copies_of_a_table_that_grew_apart_have_different_data_versions(
+    spark: SparkSession, visits: str, write_delta: DeltaWriter, tmp_path: Path
+) -> None:
+    copytree(visits, tmp_path / "copy")
+    write_delta("visits", VISITS, [(3, "a", 1, 1.0)])
+    write_delta("copy", VISITS, [(4, "b", 2, 2.0)])
+    original, copy = (Table.forPath(spark, str(path), unit="patient") for path in (visits, tmp_path / "copy"))
+    assert original.version == copy.version
+    assert original.data_version[:36] == copy.data_version[:36]
+    assert original.data_version != copy.data_version
+
+
+def test_a_condition_means_what_its_text_says(spark: SparkSession, visits: str) -> None:
+    """No variable is put into it, whatever the caller's session would do."""
+    rows = Table.forPath(spark, visits, unit="patient").df
+    assert rows.where("'${spark.app.name}' = '${spark.app.' || 'name}'").count() == rows.count()
 
 
 def test_restore_is_a_new_version_and_leaves_pins_alone(

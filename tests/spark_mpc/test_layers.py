@@ -28,6 +28,7 @@ PUBLIC = {
     lake: """Balance ClaimLost LeaseExpired Ledger LedgerError LedgerMissing SessionError Table VersionUnavailable
         delta_session require_java resolve_jars""",
     spark_mpc: """DISJOINT AbortedByPeer CertificateRefused Disagreement FederatedFrame FederatedQuery Federation
+        RunAborted SignatureRefused WireError
         FederationError Overlap PeerLost Study __version__ dp lake""",
 }
 
