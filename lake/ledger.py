@@ -41,8 +41,8 @@ class Ledger(BudgetLedger):
         that race never overspend. Armed and spent entries are never refunded; a released entry never comes back,
         whatever the clock does.
     Leaks:
-        To whoever reads the file: prices, purposes, stored releases, and the noised vectors of unfinished runs. The
-        file is made readable by its owner alone.
+        To whoever reads the file: prices, purposes, stored releases, and noised vectors (of unfinished runs, and of
+        all runs in which this owner was no recipient). The file is made readable by its owner alone.
     Cost:
         One disk sync per change.
     """
