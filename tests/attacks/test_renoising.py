@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ from tests.tools.lakes import write_table
 from tests.tools.plans import paper_query
 
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_staged_vector_keeps_its_noise_and_an_unstaged_one_does_not(spark: SparkSession) -> None:
@@ -43,6 +48,16 @@ def test_a_staged_vector_keeps_its_noise_and_an_unstaged_one_does_not(spark: Spa
 
 def unchanged(_block: int, words: np.ndarray) -> np.ndarray:
     return words
+
+
+def test_a_retried_task_draws_afresh_and_one_attempt_is_kept_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.attacks.retry_worker", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert seen["attempts"] >= 2, "no task was retried: nothing was tested"
+    assert seen["stable"]
+    assert seen["kept_the_last"]
+    assert seen["equal_words_of_attempts"] < 0.01  # two draws of scale 1000 agree in about one of 2000 words
 
 
 def test_forty_collects_of_one_release_average_nothing_away(spark: SparkSession, tmp_path: Path) -> None:
