@@ -35,6 +35,8 @@ from spark_mpc.wire import INLINE_BYTES, Header, Kind, decode_reason, encode_hea
 from tests.tools.federations import LoopbackFederation, loopback_federation
 from tests.vectors.wire.generate import FRAMES
 
+pytestmark = pytest.mark.slow  # waits out timeouts on real sockets
+
 RUN = b"r" * 32
 ME = b"i" * 16
 MIB = 1 << 20

@@ -30,6 +30,8 @@ from tests.tools.federations import at_once
 from tests.tools.sparkless import PaidLedger, sparkless_source
 from tests.tools.studies import Wire, all_at_once, memory_parties
 
+pytestmark = pytest.mark.slow  # waits out timeouts on real sockets
+
 NAMES = ("a", "b", "c")
 RUN = bytes(range(32))
 QUERY = Query((), ((),), ContributionBounds(1, 2, None), (dp.count().alias("n"),), PublicFacts(unit=("id",)), {})

@@ -23,6 +23,8 @@ from spark_mpc.transport.endpoint import Endpoint
 from spark_mpc.wire import INCARNATION_BYTES, INLINE_BYTES, Header, Kind
 from tests.tools.federations import at_once, loopback_federation
 
+pytestmark = pytest.mark.slow  # waits out timeouts on real sockets
+
 NAMES = ("a", "b", "c")
 RUN, OTHER_RUN = b"r" * 32, b"o" * 32
 TIMEOUT_SECONDS = 2.0
