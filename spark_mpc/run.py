@@ -125,9 +125,9 @@ def _noised_and_armed(
         party.enter("noise")
         noised = exact.map(task.protocol.noise(task.plan)).staged(directory)
         _ready(party, agreement)
+        party.transport.check(agreement.run)  # a run that is over already would be paid for nothing
     claim = lease.claim  # nobody renews it any more
     party.enter("arm")
-    party.transport.check(agreement.run)  # a run that is over already would be paid for nothing
     # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
     party.ledger.arm(claim, b"" if noised.words is None else noised.words.astype("<u8").tobytes())
     return claim, noised
