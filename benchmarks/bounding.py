@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks._measure import median_seconds, peak_mib
-from dp.bounding import ARROW_BATCH_ROWS, CellMeasure, bounded_cells
-from dp.bounds import ContributionBounds
+from dp.execution.bounding import ARROW_BATCH_ROWS, CellMeasure, bounded_cells
+from dp.planning.bounds import ContributionBounds
 from lake.sessions import delta_session
 
 __all__ = ["run"]

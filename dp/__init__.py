@@ -6,13 +6,13 @@ query = frame.groupBy("ward", keys=wards, max_groups=4, max_rows=4).agg(dp.count
 """
 
 from dp._about import DISTRIBUTION, __version__
-from dp.bounds import ContributionBounds
-from dp.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
-from dp.facts import PublicFacts
-from dp.frame import PrivateFrame, PrivateQuery
+from dp.execution.release import Release
+from dp.frames.frame import PrivateFrame, PrivateQuery
 from dp.functions import count, count_units, histogram, mean, sum
-from dp.release import Release
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
 
 __all__ = [
     "DISTRIBUTION",

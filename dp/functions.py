@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-from dp.aggregates import Count, CountUnits, Histogram, Mean, Sum
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
+from dp.planning.aggregates import Count, CountUnits, Histogram, Mean, Sum
 
 __all__ = ["count", "count_units", "histogram", "mean", "sum"]
 

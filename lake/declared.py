@@ -10,8 +10,8 @@ from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
-from dp.facts import Key, PublicFacts
-from dp.schema import check_keys, check_unit
+from dp.frames.schema import check_keys, check_unit
+from dp.planning.facts import Key, PublicFacts
 
 __all__ = ["declared_facts"]
 

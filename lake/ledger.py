@@ -12,9 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-from dp.budget import Budget, budget_to_json
+from dp.accounting.budget import Budget, budget_to_json
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable
 from dp.errors import BudgetExceeded, InvalidArgument
-from dp.ledger import BudgetLedger, Claim, Entry, Resumable
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger_rows import (
     INSERT_ENTRY,

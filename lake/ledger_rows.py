@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Literal
 
-from dp.budget import Budget, budget_from_json, budget_to_json
-from dp.ledger import Claim, Entry
+from dp.accounting.budget import Budget, budget_from_json, budget_to_json
+from dp.accounting.ledger import Claim, Entry
 
 __all__ = [
     "INSERT_ENTRY",

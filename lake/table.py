@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 
-from dp.bounding import ARROW_BATCH_ROWS
 from dp.errors import InvalidArgument
 from dp.exact import Exact
-from dp.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
-from dp.frame import PrivateFrame
+from dp.execution.bounding import ARROW_BATCH_ROWS
+from dp.frames.frame import PrivateFrame
+from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
 from lake.declared import declared_facts
 from lake.errors import VersionUnavailable
 

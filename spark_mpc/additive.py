@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from dp.blocks import BlockFunction, block_range
-from dp.local import AddNoise
-from dp.plan import Plan
+from dp.execution.blocks import BlockFunction, block_range
+from dp.execution.local import AddNoise
+from dp.planning.plan import Plan
 from spark_mpc.key_service import KeyTicket
 from spark_mpc.ring import PairKey, Words, add_masks
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dp._about import __version__
-from dp.ledger import BudgetLedger
-from dp.one_lake import Source
-from dp.query import digest
+from dp.accounting.ledger import BudgetLedger
+from dp.execution.one_lake import Source
+from dp.planning.query import digest
 from spark_mpc.errors import SignatureRefused
 from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, shortened, transcript
 from spark_mpc.identity import AttemptKey, verify

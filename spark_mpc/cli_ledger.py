@@ -12,9 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from dp.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.ledger import Entry
 from dp.errors import SparkMpcError
-from dp.ledger import Entry
 from lake.ledger import Ledger
 
 __all__ = ["ledger"]

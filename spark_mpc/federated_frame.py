@@ -9,14 +9,14 @@ from typing import Self, overload
 
 from pyspark.sql import SparkSession
 
-from dp.aggregates import Aggregate
 from dp.errors import InvalidArgument
 from dp.exact import Exact
-from dp.explanation import Explanation, explain_plan
-from dp.facts import Key
-from dp.frame import GroupedFrame, PrivateFrame, PrivateQuery
-from dp.plan import NoiseParties, Plan, guarantee, make_plan
-from dp.release import Release
+from dp.execution.release import Release
+from dp.frames.frame import GroupedFrame, PrivateFrame, PrivateQuery
+from dp.planning.aggregates import Aggregate
+from dp.planning.explanation import Explanation, explain_plan
+from dp.planning.facts import Key
+from dp.planning.plan import NoiseParties, Plan, guarantee, make_plan
 from spark_mpc.additive import SumProtocol
 from spark_mpc.errors import RunAborted
 from spark_mpc.federation_file import FederationFile

@@ -13,9 +13,9 @@ from typing import Self
 
 from pyspark.sql import SparkSession
 
+from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
-from dp.ledger import BudgetLedger
-from dp.local import LONG_CELLS
+from dp.execution.local import LONG_CELLS
 from lake.table import Table
 from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federated_frame import FederatedFrame, Means, Overlap

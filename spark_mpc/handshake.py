@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from dp.query import canonical, digest
+from dp.planning.query import canonical, digest
 from spark_mpc.errors import Disagreement, WireError
 from spark_mpc.federation_file import differences
 from spark_mpc.identity import AttemptKey, derive

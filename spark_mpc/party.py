@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dp.ledger import BudgetLedger
-from dp.local import LONG_CELLS
-from dp.plan import Plan
+from dp.accounting.ledger import BudgetLedger
+from dp.execution.local import LONG_CELLS
+from dp.planning.plan import Plan
 from spark_mpc.additive import SumProtocol
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.identity import Identity

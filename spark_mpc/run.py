@@ -17,11 +17,11 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from dp.leases import LEASE_SECONDS, keep_lease
-from dp.ledger import Claim
-from dp.local import Vector, local_cells, staging_for
-from dp.one_lake import Source, purpose
-from dp.release import Release, StoredRelease
+from dp.accounting.ledger import Claim
+from dp.execution.leases import LEASE_SECONDS, keep_lease
+from dp.execution.local import Vector, local_cells, staging_for
+from dp.execution.one_lake import Source, purpose
+from dp.execution.release import Release, StoredRelease
 from spark_mpc.agreement import Agreement, agree, greet
 from spark_mpc.errors import Disagreement, FederationError
 from spark_mpc.key_service import serve_keys

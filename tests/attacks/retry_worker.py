@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dp.blocks import BLOCK_WORDS, block_range, dense_blocks
-from dp.budget import PureDP
+from dp.accounting.budget import PureDP
+from dp.execution.blocks import BLOCK_WORDS, block_range, dense_blocks
+from dp.execution.local import AddNoise, Vector, staging_for
 from dp.functions import count
-from dp.local import AddNoise, Vector, staging_for
-from dp.plan import make_plan
+from dp.planning.plan import make_plan
 from lake.sessions import delta_session
 from tests.tools.plans import paper_query
 

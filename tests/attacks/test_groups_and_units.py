@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from dp.bounds import ContributionBounds
-from dp.facts import PublicFacts
-from dp.frame import PrivateFrame
-from dp.plan import Plan, make_plan
-from dp.release import make_answers
+from dp.execution.release import make_answers
+from dp.frames.frame import PrivateFrame
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
+from dp.planning.plan import Plan, make_plan
 from spark_mpc import dp
 from tests.tools.entropy import seeded_random
 from tests.tools.plans import exact_cells, of_part

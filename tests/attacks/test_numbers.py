@@ -14,9 +14,9 @@ from pyspark.errors import ArithmeticException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from dp.bounds import ContributionBounds
-from dp.facts import PublicFacts
-from dp.plan import make_plan
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
+from dp.planning.plan import make_plan
 from spark_mpc import dp
 from tests.tools.plans import exact_cells, of_part, paper_query
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
-from dp.bounds import ContributionBounds
-from dp.plan import NoiseParties, Plan, make_plan
+from dp.planning.bounds import ContributionBounds
+from dp.planning.plan import NoiseParties, Plan, make_plan
 from spark_mpc import DISJOINT, Overlap, Study, dp
 from tests.tools.plans import exact_cells, of_part, paper_query
 

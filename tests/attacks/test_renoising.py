@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from dp.blocks import BLOCK_WORDS, dense_blocks
-from dp.local import AddNoise, Vector, staging_for
-from dp.plan import make_plan
+from dp.execution.blocks import BLOCK_WORDS, dense_blocks
+from dp.execution.local import AddNoise, Vector, staging_for
+from dp.planning.plan import make_plan
 from lake.ledger import Ledger
 from lake.table import Table
 from spark_mpc import dp

@@ -28,14 +28,14 @@ from pyspark.sql import SparkSession
 from scipy import stats
 
 import spark_mpc as mpc
-from dp.blocks import BlockFunction
-from dp.bounds import ContributionBounds
-from dp.budget import PureDP
-from dp.facts import PublicFacts
-from dp.local import AddNoise
-from dp.plan import NoiseParties, Plan, make_plan
-from dp.query import Query
-from dp.release import StoredRelease
+from dp.accounting.budget import PureDP
+from dp.execution.blocks import BlockFunction
+from dp.execution.local import AddNoise
+from dp.execution.release import StoredRelease
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
+from dp.planning.plan import NoiseParties, Plan, make_plan
+from dp.planning.query import Query
 from lake.table import Table
 from spark_mpc import dp
 from spark_mpc.additive import Additive, MaskBlock

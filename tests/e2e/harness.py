@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from dp.budget import Budget, PureDP
+from dp.accounting.budget import Budget, PureDP
 from lake.ledger import Ledger
 from lake.ledger_store import LedgerStore
 from spark_mpc.federation_file import Peer, add_party

@@ -25,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 from pyspark.sql import SparkSession
 
-from dp.release import StoredRelease, make_answers
+from dp.execution.release import StoredRelease, make_answers
 from examples.airports import data as airports_data
 from examples.airports import job as airports_job
 from examples.health_insurance import data as health_data

@@ -15,9 +15,9 @@ from functools import reduce
 import numpy as np
 import pytest
 
-from dp.budget import PureDP
-from dp.leases import LEASE_SECONDS
-from dp.release import StoredRelease
+from dp.accounting.budget import PureDP
+from dp.execution.leases import LEASE_SECONDS
+from dp.execution.release import StoredRelease
 from lake.ledger import Ledger
 from spark_mpc.party import STEPS
 from tests.e2e.harness import PARTIES, Event, Parties

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from dp.budget import PureDP
+from dp.accounting.budget import PureDP
+from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded
-from dp.ledger import Claim
 from lake.ledger import Ledger
 
 

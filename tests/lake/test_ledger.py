@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from dp.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.ledger import BudgetLedger, Claim
 from dp.errors import BudgetExceeded, InvalidArgument
-from dp.ledger import BudgetLedger, Claim
 from lake import ledger as ledger_module
 from lake import ledger_store
 from lake.errors import ClaimLost, LeaseExpired, LedgerError, LedgerMissing

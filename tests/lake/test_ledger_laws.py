@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from dp.budget import PureDP
+from dp.accounting.budget import PureDP
+from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded
-from dp.ledger import Claim
 from lake.errors import ClaimLost
 from lake.ledger import Ledger
 from tests.lake.test_ledger import Clock, reserve

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dp.budget import PureDP
+from dp.accounting.budget import PureDP
 from dp.errors import BudgetExceeded
 from lake.ledger import Ledger
 from tests.lake.debits import reserve

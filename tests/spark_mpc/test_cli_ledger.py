@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dp.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from lake.ledger import Ledger
 from spark_mpc.cli_ledger import ledger as command
 from tests.lake.test_ledger import reserve

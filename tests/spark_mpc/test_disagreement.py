@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from dp._about import __version__
-from dp.aggregates import Aggregate
+from dp.planning.aggregates import Aggregate
 from spark_mpc import Disagreement, Federation, dp, lake
 from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federation_file import FederationFile

@@ -16,7 +16,7 @@ from pyspark import cloudpickle
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from dp.aggregates import Aggregate
+from dp.planning.aggregates import Aggregate
 from spark_mpc import Federation, Overlap, Study, dp, lake
 from spark_mpc.additive import MaskBlock, MaskBlockOnExecutor
 from spark_mpc.federated_frame import FederatedFrame, FederatedQuery

@@ -68,11 +68,22 @@ def test_the_check_finds_an_import_that_runs_upwards(tmp_path: Path) -> None:
     assert refused("spark_mpc", imported(module)) == set()
 
 
+DP_LAYERS = ("noise", "accounting", "planning", "execution", "frames")
+
+
+def test_the_layers_of_dp_import_downwards() -> None:
+    for module, path in MODULES.items():
+        if module.split(".")[0] != "dp" or module.count(".") < 2:
+            continue
+        above = DP_LAYERS[DP_LAYERS.index(module.split(".")[1]) + 1 :]
+        assert not {name for name in imported(path) if name.startswith(tuple(f"dp.{layer}" for layer in above))}, module
+
+
 def test_no_cycles_between_modules() -> None:
     graph = {module: imported(path) & MODULES.keys() for module, path in MODULES.items()}
     assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
     with pytest.raises(CycleError):  # a planted cycle is found
-        list(TopologicalSorter({**graph, "dp.errors": {"dp.plan"}}).static_order())
+        list(TopologicalSorter({**graph, "dp.errors": {"dp.planning.plan"}}).static_order())
 
 
 def test_no_module_imports_its_own_packages_inside_a_function() -> None:
@@ -100,7 +111,11 @@ def test_every_module_says_what_it_exports() -> None:
     for module, path in MODULES.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         targets = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
-        assert "__all__" in targets or path.name in ("__main__.py", "_about.py"), module
+        assert (
+            "__all__" in targets
+            or path.name in ("__main__.py", "_about.py")
+            or module in {f"dp.{layer}" for layer in DP_LAYERS}
+        ), module
 
 
 def test_importing_the_face_starts_no_spark_and_opens_no_port() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from dp.ledger import Claim
-from dp.release import StoredRelease
+from dp.accounting.ledger import Claim
+from dp.execution.release import StoredRelease
 from lake.ledger import Ledger
 from lake.ledger_store import LedgerStore
 from spark_mpc import Federation, Overlap, dp, lake

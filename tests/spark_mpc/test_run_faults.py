@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import spark_mpc as mpc
-from dp.bounds import ContributionBounds
-from dp.budget import PureDP
+from dp.accounting.budget import PureDP
 from dp.errors import BudgetExceeded
-from dp.facts import PublicFacts
-from dp.plan import NoiseParties, make_plan
-from dp.query import Query
-from dp.release import Release, StoredRelease
+from dp.execution.release import Release, StoredRelease
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
+from dp.planning.plan import NoiseParties, make_plan
+from dp.planning.query import Query
 from lake.errors import LedgerError
 from spark_mpc import dp
 from spark_mpc.additive import Additive

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dp.calibration import gaussian_variance, zcdp_rho
-from dp.mechanisms import DiscreteGaussian, DiscreteLaplace
-from dp.plan import NoiseParties, Plan, make_plan
+from dp.accounting.calibration import gaussian_variance, zcdp_rho
+from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
+from dp.planning.plan import NoiseParties, Plan, make_plan
 from spark_mpc import Federation, dp
 from tests.tools.entropy import seeded_random
 from tests.tools.laws import Law, chi_square_p_value, gaussian_law, laplace_law

@@ -10,9 +10,9 @@ from fractions import Fraction
 import pytest
 from scipy import stats
 
-from dp.budget import Budget
-from dp.plan import NoiseParties, Plan, make_plan
-from dp.release import make_answers
+from dp.accounting.budget import Budget
+from dp.execution.release import make_answers
+from dp.planning.plan import NoiseParties, Plan, make_plan
 from spark_mpc import dp
 from tests.tools.entropy import seeded_random
 from tests.tools.plans import exact_words, paper_query, with_noise_scaled
@@ -23,7 +23,7 @@ GROUPS = 20_000
 ROWS, UNITS = 40_000, 3_000
 FALSE_ALARM = 1e-6
 MOST_ABOVE = 0.0025
-"""By how much rounding to integers and the margins of `dp.accuracy` may raise the coverage at these scales."""
+"""By how much rounding to integers and the margins of `dp.noise.accuracy` may raise the coverage at these scales."""
 
 V_MEAN, D_MEAN = Fraction(27, 4), Fraction(-125, 2)  # of the columns below, both far from the middle of the bounds
 AGGREGATES = (

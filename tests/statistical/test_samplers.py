@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dp import samplers
-from dp.entropy import words
-from dp.samplers import Precision, discrete_gaussian, discrete_laplace
+from dp.noise import samplers
+from dp.noise.entropy import words
+from dp.noise.samplers import Precision, discrete_gaussian, discrete_laplace
 from tests.tools.entropy import seeded_random
 from tests.tools.laws import chi_square_p_value, gaussian_law, laplace_law
 

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from dp.bounding_kernel import CellMeasure
-from dp.bounds import ContributionBounds
+from dp.execution.cells import CellMeasure
+from dp.planning.bounds import ContributionBounds
 
 __all__ = [
     "MODULUS",

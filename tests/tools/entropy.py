@@ -6,7 +6,7 @@ import hashlib
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from dp.entropy import RandomSource
+from dp.noise.entropy import RandomSource
 
 __all__ = ["seeded_random"]
 

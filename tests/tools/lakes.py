@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from dp.budget import Budget, PureDP
-from dp.ledger import BudgetLedger
+from dp.accounting.budget import Budget, PureDP
+from dp.accounting.ledger import BudgetLedger
 from lake.ledger import Ledger
 
 __all__ = ["Rows", "make_ledgers", "nothing_entered", "write_table"]

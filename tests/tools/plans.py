@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
-from dp.aggregates import Aggregate, ColumnType
-from dp.blocks import dense_vector
-from dp.bounds import ContributionBounds
-from dp.facts import PublicFacts
-from dp.local import local_cells
-from dp.measures import Bins, Present, Rows, Total, Units
-from dp.mechanisms import DiscreteGaussian, DiscreteLaplace
-from dp.plan import Part, Plan
-from dp.query import Query
+from dp.execution.blocks import dense_vector
+from dp.execution.local import local_cells
+from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
+from dp.planning.aggregates import Aggregate, ColumnType
+from dp.planning.bounds import ContributionBounds
+from dp.planning.facts import PublicFacts
+from dp.planning.measures import Bins, Present, Rows, Total, Units
+from dp.planning.plan import Part, Plan
+from dp.planning.query import Query
 
 __all__ = ["COLUMNS", "FACTS", "exact_cells", "exact_words", "of_part", "paper_query", "with_noise_scaled"]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dp.budget import Budget, PureDP
-from dp.ledger import Claim, Resumable
-from dp.one_lake import Source
+from dp.accounting.budget import Budget, PureDP
+from dp.accounting.ledger import Claim, Resumable
+from dp.execution.one_lake import Source
 
 __all__ = ["PaidLedger", "sparkless_source"]
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
-from dp.ledger import BudgetLedger
-from dp.local import LONG_CELLS
+from dp.accounting.ledger import BudgetLedger
+from dp.execution.local import LONG_CELLS
 from lake.table import Table
 from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federated_frame import FederatedFrame, Means

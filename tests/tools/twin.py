@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dp.blocks import BlockFunction
-from dp.plan import Plan
+from dp.execution.blocks import BlockFunction
+from dp.planning.plan import Plan
 from spark_mpc.additive import Additive
 from spark_mpc.ring import Words
 

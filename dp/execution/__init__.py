@@ -1,0 +1,1 @@
+"""A plan on Spark: bounded cells, noise, and the release."""

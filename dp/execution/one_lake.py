@@ -1,0 +1,82 @@
+"""The path of a query on one lake: reserve, local, arm, noise, commit, release."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+
+from dp.accounting.ledger import BudgetLedger
+from dp.execution.leases import LEASE_SECONDS, keep_lease
+from dp.execution.local import AddNoise, Vector, local_cells, staging_for
+from dp.execution.release import Release, StoredRelease
+from dp.planning.plan import Plan
+from dp.planning.query import digest
+
+__all__ = ["Source", "purpose", "release_key", "release_one_lake"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An owner's rows for one query.
+
+    Attributes:
+        spark: the session in which the release appears.
+        df: the filtered rows; they may live in another session over the same Spark.
+        name: the table's name in the ledger.
+        data_version: its pinned version.
+        partitions: shuffle partitions of the exchange by unit.
+    """
+
+    spark: SparkSession
+    df: DataFrame
+    name: str
+    data_version: str
+    partitions: int
+
+
+def release_key(plan: Plan, data_versions: dict[str, str]) -> str:
+    """What makes two releases the same: every public field of the plan, and the data's versions."""
+    return digest({"plan": plan.to_json(), "data_versions": data_versions}).hex()
+
+
+def purpose(plan: Plan) -> str:
+    """What a ledger's entry says of a plan."""
+    names = ", ".join(aggregate.name for aggregate in plan.query.aggregates)
+    return f"{names} by {', '.join(plan.query.by)}" if plan.query.by else names
+
+
+def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: str | None) -> Release:
+    """Run a plan on one owner's rows; see `PrivateQuery.release`."""
+    key = release_key(plan, {source.name: source.data_version})
+    price = plan.price(type(ledger.capacity))
+    stored = ledger.stored_release(key)
+    if stored is not None:
+        made = StoredRelease.from_bytes(stored, plan.length)
+    else:
+        with staging_for(plan.length, source.spark, staging) as directory:
+            made = _paid_release(plan, source, ledger, key, directory)
+    return Release.of(plan, made, source.spark, price, paid_before=stored is not None)
+
+
+def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, directory: str) -> StoredRelease:
+    run_id = secrets.token_hex(32)
+    claim = ledger.reserve(
+        request_id=run_id,
+        price=plan.price(type(ledger.capacity)),
+        table=source.name,
+        data_version=source.data_version,
+        release_key=key,
+        run_id=run_id,
+        purpose=purpose(plan),
+        lease_seconds=LEASE_SECONDS,
+    )
+    with keep_lease(ledger, claim) as lease:
+        cells = local_cells(source.df, plan, partitions=source.partitions)
+        exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+    armed = lease.claim  # nobody renews it any more
+    ledger.arm(armed, b"")  # nothing to resume from: on one lake the noise is drawn after this, once
+    made = StoredRelease(run_id, exact.map(AddNoise(plan)).staged(directory).collect())
+    ledger.commit(armed, made.to_bytes())
+    return made

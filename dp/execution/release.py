@@ -1,0 +1,191 @@
+"""A release: opened, noised values as ordinary materialised DataFrames, with their accuracy and what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, SparkSession
+
+from dp.accounting.budget import Budget
+from dp.errors import SparkMpcError
+from dp.planning.aggregates import Estimate, Opened
+from dp.planning.measures import Bins, Measure
+from dp.planning.plan import Plan
+
+__all__ = ["Answers", "Release", "StoredRelease", "make_answers"]
+
+_MAGIC = b"spark-mpc release 1\n"
+
+
+@dataclass(frozen=True)
+class StoredRelease:
+    """A release as a ledger keeps it: asking again needs nothing else.
+
+    Attributes:
+        run_id: which run made it.
+        words: opened cells, uint64, shape (cells,).
+    """
+
+    run_id: str
+    words: NDArray[np.uint64] = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """A header line of JSON, then the words, little-endian."""
+        header = json.dumps({"run_id": self.run_id, "cells": len(self.words)}).encode()
+        return _MAGIC + header + b"\n" + self.words.astype("<u8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, cells: int) -> StoredRelease:
+        """Read what `to_bytes` wrote; strict, because it may come from a peer.
+
+        Raises:
+            SparkMpcError: not a release, or one of another length.
+        """
+        head, _, rest = data.removeprefix(_MAGIC).partition(b"\n")
+        if not data.startswith(_MAGIC) or len(head) > 1000 or len(rest) != 8 * cells:
+            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {cells} cells")
+        try:
+            header = json.loads(head)
+        except (ValueError, RecursionError):
+            header = None
+        run_id = header.get("run_id") if isinstance(header, dict) else None
+        if not isinstance(run_id, str) or header != {"run_id": run_id, "cells": cells}:
+            raise SparkMpcError("a stored release is damaged: its header does not fit its plan")
+        return cls(run_id, np.frombuffer(rest, "<u8").astype(np.uint64))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Released values and their accuracy as Arrow tables.
+
+    Attributes:
+        values: one row per group: its keys, and a column per aggregate (lists of bins for histograms).
+        accuracy: one row per group, aggregate and bin: keys, aggregate, bin (NULL but for histograms), value, stddev,
+            lower, upper, confidence. Intervals cover the noise; not clamping, and not rows that bounding dropped.
+    """
+
+    values: pa.Table
+    accuracy: pa.Table
+
+
+def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95) -> Answers:
+    """Decode opened cells into values with intervals. Uses the plan and the opened cells, nothing else.
+
+    Args:
+        plan: what was opened.
+        words: opened cells, shape (plan.length,).
+        confidence: of the intervals, 0 < confidence < 1.
+    """
+    opened = Opened(lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
+    schema = plan.query.schema
+    estimates = {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
+    keys = _key_columns(plan)
+    values = {name: pa.array(list(estimate.values)) for name, estimate in estimates.items()}
+    accuracy = [_accuracy(keys, name, estimate, confidence) for name, estimate in estimates.items()]
+    return Answers(pa.table({**keys, **values}), pa.concat_tables(accuracy))
+
+
+def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64]:
+    part = plan.part_of(measure)
+    cells = words[part.offset : part.offset + part.cells].view(np.int64)
+    return cells.reshape(plan.groups, measure.width) if isinstance(measure, Bins) else cells
+
+
+def _key_columns(plan: Plan) -> dict[str, pa.Array]:
+    columns = zip(*plan.query.keys, strict=True)
+    return {name: pa.array(list(keys)) for name, keys in zip(plan.query.by, columns, strict=True)}
+
+
+def _accuracy(keys: Mapping[str, pa.Array], name: str, estimate: Estimate, confidence: float) -> pa.Table:
+    groups, bins = estimate.values.shape[0], estimate.values.size // max(estimate.values.shape[0], 1)
+    rows = groups * bins
+    is_histogram = estimate.values.ndim == 2
+    bin_column = (
+        pa.array(np.tile(np.arange(bins, dtype=np.int32), groups)) if is_histogram else pa.nulls(rows, pa.int32())
+    )
+    spread = np.repeat(np.arange(groups), bins)
+    return pa.table(
+        {
+            **{column: values.take(pa.array(spread)) for column, values in keys.items()},
+            "aggregate": pa.array([name] * rows, pa.string()),
+            "bin": bin_column,
+            "value": pa.array(estimate.values.astype(np.float64).ravel()),
+            "stddev": pa.array(estimate.stddev.ravel()),
+            "lower": pa.array(estimate.lower.ravel()),
+            "upper": pa.array(estimate.upper.ravel()),
+            "confidence": pa.array(np.full(rows, confidence)),
+        }
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """What an analyst holds after a query: numbers with error bars, already paid for.
+
+    Attributes:
+        plan: what was asked, and at which price.
+        run_id: the run that opened it. An owner whose vector was resumed paid for it under an earlier run.
+        price: what the release cost this owner's ledger, once.
+        paid_before: whether it was answered from a stored release: nothing was charged this time.
+        answers: values and accuracy as Arrow tables.
+        df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
+        accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
+    """
+
+    plan: Plan
+    run_id: str
+    price: Budget
+    paid_before: bool
+    answers: Answers
+    df: DataFrame = field(repr=False)
+    accuracy: DataFrame = field(repr=False)
+
+    @classmethod
+    def of(cls, plan: Plan, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool) -> Release:
+        """The release of opened cells, its DataFrames in the caller's own session."""
+        answers = make_answers(plan, stored.words)
+        df, accuracy = spark.createDataFrame(answers.values), spark.createDataFrame(answers.accuracy)
+        return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy)
+
+    def show(self) -> None:
+        """Print every value with its interval."""
+        print(self)  # noqa: T201
+
+    def __str__(self) -> str:
+        rows = _pretty_rows(self)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+        return "\n".join([*lines, self._footer()])
+
+    def _repr_html_(self) -> str:
+        head, *body = _pretty_rows(self)
+        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
+        return f"<table><tr>{cells}</tr>{rows}</table><p>{escape(self._footer())}</p>"
+
+    def _footer(self) -> str:
+        paid = "free, answered from the ledger" if self.paid_before else f"paid {self.price}"
+        return f"95% intervals cover the noise, not clamping or bounding. {paid}, run {self.run_id[:12]}."
+
+
+def _pretty_rows(release: Release) -> list[list[str]]:
+    columns = [*release.plan.query.by, "aggregate", "bin", "value", "lower", "upper"]
+    table = release.answers.accuracy.select(columns).to_pydict()
+    rows = zip(*(table[column] for column in columns), strict=True)
+    return [columns, *([_pretty(cell) for cell in row] for row in rows)]
+
+
+def _pretty(cell: object) -> str:
+    if cell is None:
+        return ""
+    return (
+        f"{cell:,.4g}"
+        if isinstance(cell, float) and abs(cell) < 1000
+        else (f"{cell:,.0f}" if isinstance(cell, float) else str(cell))
+    )

@@ -1,0 +1,1 @@
+"""What an analyst holds: private frames, and the checks that keep them private."""

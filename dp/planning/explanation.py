@@ -1,0 +1,92 @@
+"""What a query will cost and how good it will be, said before any row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+from dp.planning.aggregates import Aggregate
+from dp.planning.bounds import ContributionBounds
+from dp.planning.measures import Total
+from dp.planning.plan import Part, Plan
+
+__all__ = ["Explanation", "explain_plan"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Named sections of text; `print` it, or let a notebook show it.
+
+    Attributes:
+        sections: title -> lines.
+    """
+
+    sections: Mapping[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{title}\n" + "\n".join(f"    {line}" for line in lines) for title, lines in self.sections.items()
+        )
+
+    def _repr_html_(self) -> str:
+        parts = (
+            f"<h4>{escape(title)}</h4><ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+            for title, lines in self.sections.items()
+        )
+        return "".join(parts)
+
+
+def explain_plan(
+    plan: Plan, sources: tuple[str, ...], more: Mapping[str, tuple[str, ...]] | None = None
+) -> Explanation:
+    """Explain a plan.
+
+    Args:
+        plan: the calibrated plan.
+        sources: one line per table.
+        more: further sections, such as what a protocol costs and leaks.
+    """
+    query, bounds = plan.query, plan.query.bounds
+    groups = ", ".join(query.by) or "no columns (one group)"
+    sections = {
+        "Query": (
+            *sources,
+            *(f"where {condition}" for condition in query.filters),
+            f"{plan.groups} public group(s) by {groups}",
+            f"privacy unit: {', '.join(query.facts.unit)}; at most {_limits(bounds)} of one unit are used, the rest "
+            "is dropped and no interval covers that",
+        ),
+        "Price": (
+            f"{plan.guarantee} for everything that is released; every owner's ledger pays, in its own kind of budget",
+            "neighbours: all rows of one unit, added or removed"
+            + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
+        ),
+        "Noise": tuple(_noise(plan, part) for part in plan.parts),
+        "Expected error (95%)": tuple(f"{a.name}: {_expected(plan, a)}" for a in query.aggregates),
+    }
+    return Explanation({**sections, **(more or {})})
+
+
+def _limits(bounds: ContributionBounds) -> str:
+    if bounds.max_rows is not None:
+        return f"{bounds.max_rows} row(s) in each of {bounds.groups} group(s)"
+    groups = "" if bounds.max_groups is None else f" in {bounds.max_groups} group(s)"
+    return f"{bounds.rows} row(s){groups}"
+
+
+def _noise(plan: Plan, part: Part) -> str:
+    """One measure's sensitivity and noise, in the unit of its column."""
+    unit = float(part.measure.encoding.unit) if isinstance(part.measure, Total) else 1.0
+    source = getattr(part.measure, "source", None)
+    name = f"{part.measure.to_json()['measure']}{f'({source})' if source else ''}"
+    family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
+    return (
+        f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {plan.noise.copies} x {family} "
+        f"of standard deviation {spread:,.4g}"
+    )
+
+
+def _expected(plan: Plan, aggregate: Aggregate) -> str:
+    error = aggregate.expected_error(plan.query.schema, plan.noise_term, 0.95)
+    return f"± {error.half_width:,.4g}" + (" / rows of the group" if error.per_row else "")

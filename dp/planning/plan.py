@@ -1,0 +1,301 @@
+"""A plan: what a query costs, which noise its cells get, and that no honest sum can wrap. Made before any row is read.
+
+Parties, if there are several, enter through two public facts: how many of them may hold rows of one unit, and how many
+add noise while how many of these may collude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dp.accounting.accountants import price
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
+from dp.accounting.calibration import (
+    distributed_gaussian_rho,
+    distributed_gaussian_variance,
+    gaussian_variance,
+    laplace_scale,
+    zcdp_rho,
+)
+from dp.accounting.events import Composed, PureEvent, ZcdpEvent
+from dp.errors import InvalidArgument
+from dp.exact import Exact, rational
+from dp.noise.accuracy import NoiseTerm
+from dp.noise.entropy import RandomSource
+from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
+from dp.planning.measures import Measure, Sensitivity
+from dp.planning.query import Query
+
+__all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_plan"]
+
+MAX_CELLS = 2**26
+"""Cells of one release: half a GiB of words, which a ledger still keeps in one entry."""
+
+_FORMAT = 1
+"""Raised when the same plan fields come to mean something else, so that no stored release answers the new question."""
+
+_WRAP_LOG2_PROBABILITY = 64
+"""Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
+
+_LEAST_VARIANCE = Fraction(1, 4)
+"""Below it the price of a sum of discrete Gaussians is not known."""
+
+
+@dataclass(frozen=True)
+class NoiseParties:
+    """Who adds noise.
+
+    Attributes:
+        copies: parties that add an independent part to every cell.
+        honest: parts that must suffice alone: copies less the colluding or silent parties, recipients included.
+    """
+
+    copies: int
+    honest: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.honest <= self.copies:
+            raise InvalidArgument(
+                "honest", self.honest, f"of {self.copies} noise parties, 1 to {self.copies} are honest"
+            )
+
+
+ONE_CURATOR = NoiseParties(copies=1, honest=1)
+"""One lake: its owner draws the noise and tells nobody."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One measure's place and noise in the vector of a query.
+
+    Attributes:
+        measure: what is added up.
+        offset: its first cell; group g, bin b is cell offset + g * width + b.
+        cells: how many it has.
+        sensitivity: of all parties together.
+        mechanism: what every noise party draws for every cell.
+        event: what opening these cells costs.
+    """
+
+    measure: Measure
+    offset: int
+    cells: int
+    sensitivity: Sensitivity
+    mechanism: DiscreteLaplace | DiscreteGaussian
+    event: PureEvent | ZcdpEvent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A query with its price, its noise and its proof of range.
+
+    Attributes:
+        query: what is asked.
+        guarantee: what the release satisfies, towards everybody who sees it.
+        parties: how many tables are added up.
+        parties_per_unit: at how many of them one unit may have rows.
+        noise: who adds noise.
+        parts: the measures, in the order of their cells.
+    """
+
+    query: Query
+    guarantee: Budget
+    parties: int
+    parties_per_unit: int
+    noise: NoiseParties
+    parts: tuple[Part, ...]
+
+    @property
+    def groups(self) -> int:
+        """Number of public groups."""
+        return len(self.query.keys)
+
+    @property
+    def length(self) -> int:
+        """Cells of the vector."""
+        return self.parts[-1].offset + self.parts[-1].cells
+
+    def price(self, kind: type[Budget]) -> Budget:
+        """What the release costs on a ledger of this kind.
+
+        Raises:
+            InvalidArgument: the guarantee cannot be expressed in this kind (Gaussian noise on a pure ledger).
+        """
+        if isinstance(self.guarantee, kind):
+            return self.guarantee
+        if isinstance(self.guarantee, ZCDP):
+            raise InvalidArgument(
+                "rho", str(self.guarantee.rho), f"this ledger counts in {kind.__name__}: give epsilon"
+            )
+        return price(Composed(tuple(part.event for part in self.parts)), kind)
+
+    def part_of(self, measure: Measure) -> Part:
+        """The part that belongs to a measure of the query."""
+        return next(part for part in self.parts if part.measure == measure)
+
+    def noise_term(self, measure: Measure, coefficient: float) -> NoiseTerm:
+        """A measure's noise in the released cells, scaled."""
+        return NoiseTerm(self.part_of(measure).mechanism, coefficient, self.noise.copies)
+
+    def draw_noise(self, start: int, stop: int, random: RandomSource) -> NDArray[np.uint64]:
+        """One noise party's fresh noise for cells start..stop, as words of Z_2^64.
+
+        Args:
+            start: first cell.
+            stop: one past the last cell.
+            random: where its bits come from.
+
+        Returns:
+            uint64 words of shape (stop - start,), two's complement.
+        """
+        words = np.zeros(stop - start, np.uint64)
+        for part, first, last in self._overlapping(start, stop):
+            words[first - start : last - start] = part.mechanism.sample(last - first, random).view(np.uint64)
+        return words
+
+    def _overlapping(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
+        for part in self.parts:
+            first, last = max(part.offset, start), min(part.offset + part.cells, stop)
+            if first < last:
+                yield part, first, last
+
+    def to_json(self) -> dict[str, object]:
+        """The plan's public fields; parties compare them before anything is shared."""
+        return {
+            "format": _FORMAT,
+            "query": self.query.to_json(),
+            "guarantee": budget_to_json(self.guarantee),
+            "parties": self.parties,
+            "parties_per_unit": self.parties_per_unit,
+            "noise_parties": vars(self.noise),
+            "measures": [
+                {**part.measure.to_json(), "offset": part.offset, "mechanism": part.mechanism.to_json()}
+                for part in self.parts
+            ],
+        }
+
+
+def guarantee(epsilon: Exact | None, delta: Exact = 0, rho: Exact | None = None) -> Budget:
+    """Read what a release shall satisfy: epsilon, or epsilon and delta, or rho.
+
+    Raises:
+        InvalidArgument: none or both of epsilon and rho, or amounts that are not positive.
+    """
+    if (epsilon is None) == (rho is None):
+        raise InvalidArgument("epsilon", epsilon, 'give epsilon (with delta, if you like), or rho, such as epsilon="1"')
+    for name, value in (("epsilon", epsilon), ("rho", rho)):
+        if value is not None and rational(value, name) <= 0:
+            raise InvalidArgument(name, value, 'a release costs something: give a positive amount, such as "1"')
+    if rho is not None:
+        if rational(delta, "delta") != 0:
+            raise InvalidArgument("delta", delta, "a delta belongs to epsilon; leave it out where rho is given")
+        return ZCDP(rho)
+    assert epsilon is not None
+    asked = ApproxDP(epsilon, delta)
+    return asked if asked.delta else PureDP(epsilon)
+
+
+def make_plan(
+    query: Query,
+    asked: Budget,
+    *,
+    parties: int = 1,
+    parties_per_unit: int = 1,
+    noise: NoiseParties = ONE_CURATOR,
+) -> Plan:
+    """Calibrate every measure's noise to its share of the budget and prove that no honest sum wraps.
+
+    Args:
+        query: what is asked.
+        asked: the guarantee of the release, towards everybody who sees it.
+        parties: how many tables are added up.
+        parties_per_unit: at how many of them one unit may have rows (the declared overlap).
+        noise: who adds noise, and how many of them must suffice.
+
+    Raises:
+        InvalidArgument: a guarantee that this noise cannot give, or declared sizes for which a sum could wrap.
+    """
+    families = _families(asked, noise)
+    plans = [
+        Plan(query, asked, parties, parties_per_unit, noise, _parts(query, family, parties_per_unit, noise))
+        for family in families
+    ]
+    if plans[0].length > MAX_CELLS:
+        raise InvalidArgument("keys", len(query.keys), f"a release has at most {MAX_CELLS} cells: ask in parts")
+    best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
+    _prove_range(best)
+    return best
+
+
+def _families(asked: Budget, noise: NoiseParties) -> list[PureDP | Fraction]:
+    """The ways to spend the budget: an epsilon for Laplace noise, a rho for Gaussian noise."""
+    if isinstance(asked, PureDP):
+        if noise.honest > 1:
+            remedy = "sums of several parties' parts are Gaussian: give a delta, or let every party add full noise"
+            raise InvalidArgument("delta", 0, remedy)
+        return [asked]
+    if isinstance(asked, ApproxDP):
+        gaussian: list[PureDP | Fraction] = [zcdp_rho(asked.epsilon, asked.delta)]
+        return gaussian if noise.honest > 1 else [PureDP(asked.epsilon), *gaussian]
+    return [asked.rho]
+
+
+def _parts(query: Query, family: PureDP | Fraction, parties_per_unit: int, noise: NoiseParties) -> tuple[Part, ...]:
+    parts: list[Part] = []
+    offset = 0
+    for measure, share in query.shares.items():
+        cells = len(query.keys) * measure.width
+        sensitivity = measure.sensitivity(query.bounds).over_parties(parties_per_unit)
+        try:
+            mechanism, event = _calibrated(sensitivity, family, share, noise, cells)
+        except InvalidArgument:
+            asked = str(family.epsilon if isinstance(family, PureDP) else family)
+            remedy = "so little budget for such bounds needs more noise than integers hold: ask for more, or tighten"
+            raise InvalidArgument("epsilon", asked, remedy) from None
+        parts.append(Part(measure, offset, cells, sensitivity, mechanism, event))
+        offset += cells
+    return tuple(parts)
+
+
+def _calibrated(
+    sensitivity: Sensitivity, family: PureDP | Fraction, share: Fraction, noise: NoiseParties, cells: int
+) -> tuple[DiscreteLaplace | DiscreteGaussian, PureEvent | ZcdpEvent]:
+    """One noise party's part for one measure, and what opening the measure costs."""
+    if not isinstance(family, PureDP):
+        return _gaussian(sensitivity, family * share, noise, cells)
+    epsilon = family.epsilon * share
+    return DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), epsilon)), PureEvent(epsilon)
+
+
+def _gaussian(
+    sensitivity: Sensitivity, rho: Fraction, noise: NoiseParties, cells: int
+) -> tuple[DiscreteGaussian, ZcdpEvent]:
+    """One party's part: the honest parts' variances add up to the calibrated one, and their price is within rho."""
+    l1, l2_squared = max(sensitivity.l1, 1), max(sensitivity.l2_squared, 1)
+    size = {"l2_sensitivity_squared": l2_squared, "l1_sensitivity": l1, "honest_parties": noise.honest, "cells": cells}
+    if noise.honest == 1:
+        variance = max(gaussian_variance(l2_squared, rho), _LEAST_VARIANCE)
+    else:  # a sum of discrete Gaussians is not quite one: the distance is in the price
+        variance = distributed_gaussian_variance(rho=rho, **size)
+    return DiscreteGaussian(variance), ZcdpEvent(distributed_gaussian_rho(variance_each=variance, **size))
+
+
+def _prove_range(plan: Plan) -> None:
+    """No honest sum reaches half the ring: parties x units x what a unit adds to one cell, and the noise on top."""
+    bounds, units = plan.query.bounds, plan.query.facts.max_units
+    for part in plan.parts:
+        per_cell = part.measure.sensitivity(bounds).l1
+        tail = part.mechanism.tail_bound(_WRAP_LOG2_PROBABILITY, part.cells * plan.noise.copies * len(plan.parts))
+        greatest = plan.parties * units * per_cell + plan.noise.copies * tail
+        if greatest >= 2**63:
+            remedy = (
+                f"a sum of {part.measure.to_json()['measure']!r} could reach {greatest} and wrap at 2^63: declare the "
+                "table's max_units, or tighten the bounds"
+            )
+            raise InvalidArgument("max_units", units, remedy)
