@@ -9,13 +9,39 @@ from dp._about import DISTRIBUTION, __version__
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
 from dp.execution.release import Release
-from dp.frames.frame import PrivateFrame, PrivateQuery
-from dp.functions import count, count_units, histogram, mean, sum
+from dp.frames.accessor import install_accessor, private
+from dp.frames.frame import PrivateFrame
+from dp.frames.grouped import PrivateQuery
+from dp.frames.units import ROW, normalize_id, window
+from dp.functions import (
+    count,
+    count_distinct,
+    count_units,
+    covariance,
+    histogram,
+    max,
+    mean,
+    median,
+    min,
+    private_keys,
+    quantiles,
+    stddev,
+    sufficient_statistics,
+    sum,
+    top_k,
+    truncated_share,
+    unit_sum,
+    variance,
+    vector_sum,
+)
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
 
+install_accessor()  # every DataFrame has df.dp(...)
+
 __all__ = [
     "DISTRIBUTION",
+    "ROW",
     "ZCDP",
     "ApproxDP",
     "Budget",
@@ -30,8 +56,25 @@ __all__ = [
     "SparkMpcError",
     "__version__",
     "count",
+    "count_distinct",
     "count_units",
+    "covariance",
     "histogram",
+    "max",
     "mean",
+    "median",
+    "min",
+    "normalize_id",
+    "private",
+    "private_keys",
+    "quantiles",
+    "stddev",
+    "sufficient_statistics",
     "sum",
+    "top_k",
+    "truncated_share",
+    "unit_sum",
+    "variance",
+    "vector_sum",
+    "window",
 ]

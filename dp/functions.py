@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from typing import Literal
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
-from dp.planning.aggregates import Count, CountUnits, Histogram, Mean, Sum
+from dp.planning.cells import Norm
+from dp.planning.counts import Count, CountDistinct, CountUnits, Histogram, TopK, TruncatedShare
+from dp.planning.facts import Key
+from dp.planning.keys import PrivateKeys
+from dp.planning.means import Mean, Stddev, Variance
+from dp.planning.moments import Covariance, SufficientStatistics
+from dp.planning.quantiles import Quantiles, RankValue
+from dp.planning.sums import Sum, UnitSum, VectorSum
 
-__all__ = ["count", "count_units", "histogram", "mean", "sum"]
+__all__ = [
+    "count",
+    "count_distinct",
+    "count_units",
+    "covariance",
+    "histogram",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "private_keys",
+    "quantiles",
+    "stddev",
+    "sufficient_statistics",
+    "sum",
+    "top_k",
+    "truncated_share",
+    "unit_sum",
+    "variance",
+    "vector_sum",
+]
+
+_MOST_COORDINATES = 4096
 
 
 def count() -> Count:
@@ -36,7 +66,7 @@ def sum(column: str, lower: Exact | None = None, upper: Exact | None = None, *, 
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
     """
     _check_column(column)
-    low, high, imputed = _clamp(lower, upper, missing)
+    low, high, imputed = _clamp(lower, upper, missing=missing)
     return Sum(name=f"sum_{column}", column=column, lower=low, upper=high, missing=imputed)
 
 
@@ -54,7 +84,7 @@ def mean(column: str, lower: Exact | None = None, upper: Exact | None = None, *,
         InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
     """
     _check_column(column)
-    low, high, imputed = _clamp(lower, upper, missing)
+    low, high, imputed = _clamp(lower, upper, missing=missing)
     return Mean(name=f"mean_{column}", column=column, lower=low, upper=high, missing=imputed)
 
 
@@ -76,13 +106,250 @@ def histogram(column: str, edges: Sequence[Exact]) -> Histogram:
     return Histogram(name=f"histogram_{column}", column=column, edges=exact)
 
 
+def count_distinct(column: str) -> CountDistinct:
+    """The number of different values of a column, NULL and NaN apart, in the rows that contribution bounds let through.
+
+    Args:
+        column: an integer, string, boolean, date, binary or real column; reals are compared as doubles.
+    """
+    _check_column(column)
+    return CountDistinct(name=f"count_distinct_{column}", column=column)
+
+
+def unit_sum(column: str, lower: Exact, upper: Exact) -> UnitSum:
+    """The sum over privacy units of each one's total in the group, that total clamped.
+
+    Its noise follows `max_groups` and the bounds alone: a unit may have any number of rows.
+
+    Args:
+        column: a numeric column; missing values add nothing.
+        lower: least total of one unit in one group.
+        upper: greatest total of one unit in one group.
+
+    Raises:
+        InvalidArgument: bounds that are reversed, NaN, infinite or missing.
+    """
+    _check_column(column)
+    low, high, _ = _clamp(lower, upper, missing=None)
+    return UnitSum(name=f"unit_sum_{column}", column=column, lower=low, upper=high)
+
+
+def variance(
+    column: str, lower: Exact | None = None, upper: Exact | None = None, *, missing: Exact | None = None
+) -> Variance:
+    """The population variance of a column over each group, from three noisy sums: of 1, x - c and (x - c)^2.
+
+    Declare the table's `max_units`: with fewer units, squares are added up at a finer resolution.
+
+    Args:
+        column: a numeric column.
+        lower: least value of one row; smaller ones are clamped. Default: the table's declared bound.
+        upper: greatest value of one row; likewise.
+        missing: the value that NULL and NaN count as; None (default) leaves such rows out.
+
+    Raises:
+        InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
+    """
+    _check_column(column)
+    low, high, imputed = _clamp(lower, upper, missing=missing)
+    return Variance(name=f"variance_{column}", column=column, lower=low, upper=high, missing=imputed)
+
+
+def stddev(
+    column: str, lower: Exact | None = None, upper: Exact | None = None, *, missing: Exact | None = None
+) -> Stddev:
+    """The population standard deviation of a column over each group: the root of its noisy `variance`.
+
+    Args:
+        column: a numeric column.
+        lower: least value of one row; smaller ones are clamped. Default: the table's declared bound.
+        upper: greatest value of one row; likewise.
+        missing: the value that NULL and NaN count as; None (default) leaves such rows out.
+
+    Raises:
+        InvalidArgument: bounds that are reversed, NaN or infinite, or only one of them.
+    """
+    _check_column(column)
+    low, high, imputed = _clamp(lower, upper, missing=missing)
+    return Stddev(name=f"stddev_{column}", column=column, lower=low, upper=high, missing=imputed)
+
+
+def vector_sum(columns: Sequence[str], *, bound: Exact, norm: Norm = "l2") -> VectorSum:
+    """The sum of rows' vectors over each group, a list; every row's vector is shrunk to a norm of at most `bound`.
+
+    Args:
+        columns: its coordinates, numeric columns; a row in which one is missing is left out. Each coordinate is
+            clamped to -bound..bound first.
+        bound: > 0, the greatest norm of one row's vector.
+        norm: "l1", "l2" or "linf".
+
+    Raises:
+        InvalidArgument: no column or too many, a bound that is not positive, or an unknown norm.
+    """
+    names = _columns(columns)
+    exact = rational(bound, "bound")
+    if exact <= 0:
+        raise InvalidArgument("bound", bound, "the greatest norm of a row's vector is positive")
+    if norm not in ("l1", "l2", "linf"):
+        raise InvalidArgument("norm", norm, 'a norm is "l1", "l2" or "linf"')
+    return VectorSum(name="vector_sum", columns=names, norm=norm, bound=exact)
+
+
+def top_k(column: str, k: int, values: Sequence[Key]) -> TopK:
+    """The k most frequent ones of a public list of values, with their counts, over each group.
+
+    All candidates are counted with noise once; so the list may be long, and k costs nothing. Where nobody can list
+    the values, group by the column with private keys.
+
+    Args:
+        column: an integer, string or boolean column.
+        k: how many are shown, >= 1.
+        values: the candidates.
+
+    Raises:
+        InvalidArgument: no candidates, duplicates, values of several types, or k < 1.
+    """
+    _check_column(column)
+    listed = tuple(values)
+    kinds = {type(value) for value in listed}
+    if len(kinds) != 1 or not kinds <= {int, str, bool} or len(set(listed)) < len(listed):
+        raise InvalidArgument("values", list(listed)[:5], "give candidates of one type, each only once")
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(listed):
+        raise InvalidArgument("k", k, f"give a number from 1 to {len(listed)}, the number of candidates")
+    return TopK(name=f"top_{k}_{column}", column=column, k=k, values=listed)
+
+
+def truncated_share() -> TruncatedShare:
+    """The share of privacy units from which contribution bounds took rows: how much bounding hides, itself private."""
+    return TruncatedShare(name="truncated_share", share=Fraction(1, 10))
+
+
+def private_keys(
+    *,
+    strategy: Literal["truncated_geometric", "laplace", "gaussian"] = "truncated_geometric",
+    min_units: int = 1,
+    weight: Exact = 1,
+    other: str | None = None,
+) -> PrivateKeys:
+    """Keys that the data have, each named only if enough privacy units have it; needs a delta.
+
+    Args:
+        strategy: "truncated_geometric" names the most groups; "laplace" and "gaussian" compare a noisy number of units
+            with a threshold.
+        min_units: groups of fewer units are never named, whatever the noise (the pre-threshold).
+        weight: the selection's relative share of epsilon; every aggregate's is 1 unless it says otherwise.
+        other: where all grouping columns are strings, the key under which the rows of all other groups are added up.
+
+    Raises:
+        InvalidArgument: an unknown strategy, or numbers out of range.
+    """
+    share = rational(weight, "weight")
+    if share <= 0:
+        raise InvalidArgument("weight", weight, "a share of the budget is positive")
+    return PrivateKeys(strategy, min_units, share, other)
+
+
+def quantiles(column: str, ranks: Sequence[Exact], lower: Exact | None = None, upper: Exact | None = None) -> Quantiles:
+    """Values below which given shares of a group's rows lie, as a list; more ranks cost nothing.
+
+    Args:
+        column: a numeric column; missing values are left out.
+        ranks: increasing, each within 0..1: 0 is the minimum, 1 the maximum.
+        lower: least value of one row; smaller ones are clamped. Default: the table's declared bound.
+        upper: greatest value of one row; likewise. Close bounds make a finer grid.
+
+    Raises:
+        InvalidArgument: no ranks, ranks that do not increase or are outside 0..1, or impossible bounds.
+    """
+    _check_column(column)
+    exact = tuple(rational(rank, "ranks") for rank in ranks)
+    if not exact or any(a >= b for a, b in pairwise(exact)) or not 0 <= exact[0] <= exact[-1] <= 1:
+        raise InvalidArgument("ranks", [str(rank) for rank in ranks], "give increasing ranks within 0..1")
+    low, high, _ = _clamp(lower, upper, missing=None)
+    return Quantiles(name=f"quantiles_{column}", column=column, ranks=exact, lower=low, upper=high)
+
+
+def median(column: str, lower: Exact | None = None, upper: Exact | None = None) -> RankValue:
+    """The median of a column over each group; see `quantiles`."""
+    return _rank_value("median", column, Fraction(1, 2), lower, upper)
+
+
+def min(column: str, lower: Exact | None = None, upper: Exact | None = None) -> RankValue:
+    """The least value of a column over each group, as far as noise lets it be told; see `quantiles`.
+
+    The few rows at the end that noise could have made do not count.
+    """
+    return _rank_value("min", column, Fraction(0), lower, upper)
+
+
+def max(column: str, lower: Exact | None = None, upper: Exact | None = None) -> RankValue:
+    """The greatest value of a column over each group, as far as noise lets it be told; see `min`."""
+    return _rank_value("max", column, Fraction(1), lower, upper)
+
+
+def covariance(columns: Sequence[str], bounds: Mapping[str, tuple[Exact, Exact]] | None = None) -> Covariance:
+    """The population covariance matrix of columns over each group: d x d numbers, row by row.
+
+    Args:
+        columns: numeric columns; a row in which one is missing is left out.
+        bounds: column -> (lower, upper); every row's values are clamped. Default: the table's declared bounds.
+
+    Raises:
+        InvalidArgument: no column or too many, or bounds that are reversed, NaN or infinite.
+    """
+    names = _columns(columns)
+    return Covariance(name="covariance", columns=names, bounds=_pairs(names, bounds))
+
+
+def sufficient_statistics(
+    columns: Sequence[str], bounds: Mapping[str, tuple[Exact, Exact]] | None = None
+) -> SufficientStatistics:
+    """What a linear regression needs: n, the sum of each column, the sums of x_i x_j for i <= j; a list in this order.
+
+    Args:
+        columns: numeric columns, the response among them; a row in which one is missing is left out.
+        bounds: column -> (lower, upper); every row's values are clamped. Default: the table's declared bounds.
+
+    Raises:
+        InvalidArgument: no column or too many, or bounds that are reversed, NaN or infinite.
+    """
+    names = _columns(columns)
+    return SufficientStatistics(name="sufficient_statistics", columns=names, bounds=_pairs(names, bounds))
+
+
+def _rank_value(name: str, column: str, rank: Fraction, lower: Exact | None, upper: Exact | None) -> RankValue:
+    _check_column(column)
+    low, high, _ = _clamp(lower, upper, missing=None)
+    return RankValue(name=f"{name}_{column}", column=column, ranks=(rank,), lower=low, upper=high)
+
+
+def _pairs(
+    columns: tuple[str, ...], bounds: Mapping[str, tuple[Exact, Exact]] | None
+) -> tuple[tuple[Fraction | None, Fraction | None], ...]:
+    given = dict(bounds or {})
+    unknown = sorted(given.keys() - set(columns))
+    if unknown:
+        raise InvalidArgument("bounds", unknown, f"bounds belong to the columns {list(columns)}")
+    clamps = (_clamp(*given.get(column, (None, None)), missing=None) for column in columns)
+    return tuple((lower, upper) for lower, upper, _ in clamps)
+
+
+def _columns(columns: Sequence[str]) -> tuple[str, ...]:
+    names = (columns,) if isinstance(columns, str) else tuple(columns)
+    if not 1 <= len(names) <= _MOST_COORDINATES or len(set(names)) < len(names):
+        raise InvalidArgument("columns", list(names)[:5], f"name 1 to {_MOST_COORDINATES} columns, each only once")
+    for name in names:
+        _check_column(name)
+    return names
+
+
 def _check_column(column: object) -> None:
     if not isinstance(column, str):
         raise InvalidArgument("column", column, "give the name of a numeric column")
 
 
 def _clamp(
-    lower: Exact | None, upper: Exact | None, missing: Exact | None
+    lower: Exact | None, upper: Exact | None, *, missing: Exact | None
 ) -> tuple[Fraction | None, Fraction | None, Fraction | None]:
     imputed = None if missing is None else rational(missing, "missing")
     if lower is None and upper is None:

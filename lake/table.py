@@ -14,10 +14,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact
-from dp.execution.bounding import ARROW_BATCH_ROWS
+from dp.execution.bounding import ARROW_SETTINGS
+from dp.frames.declared import NullUnits, declare
 from dp.frames.frame import PrivateFrame
+from dp.frames.units import Unit
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
-from lake.declared import declared_facts
 from lake.errors import VersionUnavailable
 
 __all__ = ["Table"]
@@ -27,8 +28,8 @@ _PARTITION_BYTES = 32 * 2**20
 _FEWEST_PARTITIONS = 2
 _MOST_PARTITIONS = 8192  # a shuffle has the square of it in blocks
 
-# With these an impossible value is NULL and integers wrap, where ANSI mode raises: an error that depends on a row
-# would tell neighbouring tables apart.
+# What private frames compute is the same under ANSI mode and without it. These make it hold, as far as settings can,
+# for what an owner adds to `Table.df` by hand.
 _TOTAL = {
     "spark.sql.ansi.enabled": "false",
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
@@ -38,7 +39,6 @@ _TOTAL = {
     "spark.sql.parser.escapedStringLiterals": "false",
     "spark.sql.caseSensitive": "false",
 }
-_FAST = {"spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS)}
 _INHERITED = ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")
 
 
@@ -71,37 +71,50 @@ class Table:
         spark: SparkSession,
         path: str | os.PathLike[str],
         *,
-        unit: str | Sequence[str],
+        unit: Unit,
         version: int | None = None,
         bounds: Mapping[str, tuple[Exact, Exact]] | None = None,
         keys: Mapping[str, Sequence[Key]] | None = None,
         max_units: int = DEFAULT_MAX_UNITS,
+        null_units: NullUnits = "refuse",
+        group_size: int = 1,
     ) -> Table:
         """Pin a Delta table and declare its public facts; reads the table's log, no row.
 
-        The table is read through a session of its own in which arithmetic, comparisons and casts to numbers, strings,
-        dates and timestamps never raise (ANSI off); some functions still do, such as `to_number` or `raise_error`.
-        Functions and temporary views of `spark` are not visible there.
+        The table is read through a session of its own, with settings that are fast; functions and temporary views of
+        `spark` are not visible there. On Spark Connect, which has no such sessions, `spark` itself reads it.
 
         Args:
             spark: a session that reads Delta.
             path: the table.
-            unit: the columns that together identify the privacy unit, of integer, string, date, boolean or binary type.
+            unit: whom to protect: column(s) of integer, string, date, boolean or binary type, nested as in "person.id",
+                an expression such as `dp.normalize_id("patient_id")`, `dp.ROW`, or a `dp.window(...)`.
             version: what to pin; None pins the version that is the latest now.
             bounds: column -> (lower, upper), in the column's unit; the clamp where an aggregate names none.
             keys: column -> the public list of its group keys.
             max_units: the greatest number of units that the table may hold.
+            null_units: what becomes of rows whose unit is NULL. "drop" leaves them out of every result. "refuse" takes
+                only columns that the table declares NOT NULL: to look for a NULL would tell of a row.
+            group_size: the guarantee holds for so many units together.
 
         Raises:
             InvalidArgument: a fact that the schema contradicts, or a version that is no number.
             VersionUnavailable: no Delta table there, no such version, or its files were vacuumed away.
         """
         location = os.fspath(path)
-        session = _total_session(spark)
+        session = _reading_session(spark)
         latest = _latest_version(session, location)
         pinned = latest if version is None else _checked_version(version)
         df = _read(session, location, pinned)
-        facts = declared_facts(df.schema, unit=unit, bounds=bounds or {}, keys=keys or {}, max_units=max_units)
+        rows, facts = declare(
+            df,
+            unit=unit,
+            bounds=bounds,
+            keys=keys,
+            max_units=max_units,
+            null_units=null_units,
+            group_size=group_size,
+        )
         _check_files(session, df, location, pinned)
         detail = session.sql(f"DESCRIBE DETAIL {_quoted(location)}").select("id", "sizeInBytes").first()
         assert detail is not None
@@ -113,7 +126,7 @@ class Table:
             facts=facts,
             partitions=_suggested_partitions(detail["sizeInBytes"]),
             spark=spark,
-            df=df,
+            df=rows,
         )
 
     def private(self) -> PrivateFrame:
@@ -128,15 +141,17 @@ class Table:
         )
 
 
-def _total_session(spark: SparkSession) -> SparkSession:
-    """A session of the same application in which a row's value cannot raise."""
+def _reading_session(spark: SparkSession) -> SparkSession:
+    """A session of the same application with settings of its own, where there are such sessions."""
+    if not hasattr(spark, "newSession"):  # Spark Connect
+        return spark
     session = spark.newSession()
     for name in _INHERITED:
         session.conf.set(name, spark.conf.get(name) or "")
     for row in spark.sql("SET").collect():  # what opens the caller's storage, such as credentials set at run time
         if row["key"].startswith("fs."):
             session.conf.set(row["key"], row["value"])
-    for name, value in {**_TOTAL, **_FAST}.items():
+    for name, value in {**_TOTAL, **ARROW_SETTINGS}.items():
         session.conf.set(name, value)
     return session
 
@@ -178,8 +193,10 @@ def _read(session: SparkSession, path: str, version: int) -> DataFrame:
 def _check_files(session: SparkSession, df: DataFrame, path: str, version: int) -> None:
     """Every data file of the version is still there; looks at names, reads none."""
     files = df.inputFiles()
-    local = [unquote(urlsplit(file).path) for file in files if urlsplit(file).scheme in ("", "file")]
-    remote = [file for file in files if urlsplit(file).scheme not in ("", "file")]
+    # this process sees the local files of a session in it; those of a Connect server only the server does
+    seen = [file for file in files if hasattr(session, "newSession") and urlsplit(file).scheme in ("", "file")]
+    local = [unquote(urlsplit(file).path) for file in seen]
+    remote = sorted(set(files) - set(seen))
     if not all(os.path.exists(file) for file in local) or not _listed(session, remote):  # noqa: PTH110  Path() is ten times slower on many files
         remedy = "pin a later version, and keep versions that are in use out of VACUUM's reach"
         raise VersionUnavailable(path, version, "some of its data files are gone (VACUUM)", remedy)

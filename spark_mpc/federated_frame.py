@@ -12,7 +12,8 @@ from pyspark.sql import SparkSession
 from dp.errors import InvalidArgument
 from dp.exact import Exact
 from dp.execution.release import Release
-from dp.frames.frame import GroupedFrame, PrivateFrame, PrivateQuery
+from dp.frames.frame import PrivateFrame
+from dp.frames.grouped import GroupedFrame, PrivateQuery
 from dp.planning.aggregates import Aggregate
 from dp.planning.explanation import Explanation, explain_plan
 from dp.planning.facts import Key
@@ -130,9 +131,7 @@ class FederatedQuery:
         plan = self._plan(query, epsilon, delta, rho)
         opened_to = self._recipients(recipients)
         cost = means.protocol.cost(len(file.parties), len(opened_to), plan.length)
-        sources = tuple(
-            f"{party}: {q.frame.name} at version {q.frame.data_version}" for party, q in self.queries.items()
-        )
+        sources = tuple(f"{party}: {q.frame.description}" for party, q in self.queries.items())
         others = [peer.name for peer in file.parties if peer.name not in self.queries]
         secret = (f"{', '.join(others)}: their part of {self.frame.name!r}, secret",) if others else ()
         more = {

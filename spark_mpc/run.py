@@ -173,7 +173,7 @@ def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | 
                 party.transport.send(name, agreement.run, "release", stored)
     if stored is None and party.name in missing:
         stored = _received_release(party, task, agreement, holder)
-    return None if stored is None else StoredRelease.from_bytes(stored, task.plan.length)
+    return None if stored is None else StoredRelease.from_bytes(stored, task.plan)
 
 
 def _received_release(party: Party, task: Task, agreement: Agreement, holder: str) -> bytes:
@@ -183,6 +183,6 @@ def _received_release(party: Party, task: Task, agreement: Agreement, holder: st
         raise FederationError(f"{holder} holds this release, but this ledger has not paid for it: {remedy}")
     limit = 8 * task.plan.length + _STORED_OVERHEAD_BYTES
     data = party.transport.receive(holder, agreement.run, "release", limit)
-    StoredRelease.from_bytes(data, task.plan.length)
+    StoredRelease.from_bytes(data, task.plan)
     party.ledger.commit(paid.claim, data)
     return data

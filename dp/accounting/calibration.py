@@ -1,14 +1,12 @@
 """From budgets to noise scales and back: exact rationals, every bound rounded to the safe side.
 
-Transcendental functions are evaluated with sixty decimal digits and a margin far above their error; floats only choose
-where a bound is evaluated, never its value.
+Floats only choose where a bound is evaluated, never its value.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Context, Decimal
 from fractions import Fraction
 from functools import cache
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.errors import InvalidArgument
+from dp.exact import MARGIN, exp_above, log_near, root_above, rounded
 
 __all__ = [
     "delta_of_distance",
@@ -27,12 +26,9 @@ __all__ = [
     "zcdp_rho",
 ]
 
-_ARITHMETIC = Context(prec=60)
-_MARGIN = Fraction(1, 10**40)  # relative error that a dozen operations on sixty digits never reach
 _PI_SQUARED_BELOW = Fraction(98696044010893586188, 10**19)
 _EXACT_NUMERATOR_BITS = 50  # a scale with a longer numerator is rounded up to this many bits
 _DIGITS = 15
-_LEAST_EXPONENT = -1000  # below it an exponential is bounded by e^-1000: a smaller one would only be a longer rational
 
 
 def laplace_scale(l1_sensitivity: int, epsilon: Fraction) -> Fraction:
@@ -125,7 +121,7 @@ def zcdp_rho(epsilon: Fraction, delta: Fraction) -> Fraction:
     excess = _best_excess_order(lambda x: (_overheads(x, delta) - approximate) / (1 + x))
     greatest = (epsilon - _overhead_above(excess, delta)) / (1 + excess)
     for loss in (Fraction(4**k, 10**14) for k in range(24)):
-        rho = _rounded(greatest * (1 - loss), math.floor)
+        rho = rounded(greatest * (1 - loss), math.floor)
         if rho > 0 and zcdp_epsilon(rho, delta) <= epsilon:
             return rho
     raise InvalidArgument("epsilon", epsilon, "give an epsilon of at least 1e-9")
@@ -170,10 +166,10 @@ def distributed_gaussian_rho(
     square = tau**2 * cells / 2
     excess = min(
         tau * cells,
-        square + tau * l1_sensitivity * _root_above(1 / variance),
-        square + tau * _root_above(cells * l2_sensitivity_squared / variance),
+        square + tau * l1_sensitivity * root_above(1 / variance),
+        square + tau * root_above(cells * l2_sensitivity_squared / variance),
     )
-    return _rounded(one_gaussian + excess, math.ceil)
+    return rounded(one_gaussian + excess, math.ceil)
 
 
 def distributed_gaussian_variance(
@@ -207,7 +203,7 @@ def distributed_gaussian_variance(
         if price <= rho:
             return variance
         # doubles the surplus: it starts below any use and ends far above any need
-        variance = _rounded(least * (1 + Fraction(2**step, 10**14)), math.ceil)
+        variance = rounded(least * (1 + Fraction(2**step, 10**14)), math.ceil)
     raise AssertionError("the price falls to that of one Gaussian, which falls with the variance")
 
 
@@ -226,13 +222,13 @@ def delta_of_distance(distance: Fraction, epsilon: Fraction) -> Fraction:
     """
     if distance < 0 or epsilon < 0:
         raise InvalidArgument("distance", distance, "give a distance and an epsilon >= 0")
-    return _rounded((1 + _exp_above(epsilon)) * distance, math.ceil)
+    return rounded((1 + exp_above(epsilon)) * distance, math.ceil)
 
 
 def _distance_from_gaussian(variance_each: Fraction, parties: int) -> Fraction:
     """tau of the source: how far a sum of discrete Gaussians is from one discrete Gaussian."""
     rate = 2 * _PI_SQUARED_BELOW * variance_each
-    return 10 * sum((_exp_above(-rate * Fraction(k, k + 1)) for k in range(1, parties)), Fraction(0))
+    return 10 * sum((exp_above(-rate * Fraction(k, k + 1)) for k in range(1, parties)), Fraction(0))
 
 
 def _best_excess_order(objective: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Fraction:
@@ -249,41 +245,16 @@ def _best_excess_order(objective: Callable[[NDArray[np.float64]], NDArray[np.flo
 
 def _overheads(excess: NDArray[np.float64], delta: Fraction) -> NDArray[np.float64]:
     """What a conversion at order 1 + excess adds to order * rho; approximate."""
-    log_delta = float(_ARITHMETIC.ln(_decimal(delta)))
+    log_delta = float(log_near(delta))
     result: NDArray[np.float64] = -(log_delta + np.log1p(excess)) / excess - np.log1p(1 / excess)
     return result
 
 
 def _overhead_above(excess: Fraction, delta: Fraction) -> Fraction:
     """What a conversion at order 1 + excess adds to order * rho; an upper bound."""
-    log_delta, log_order, log_ratio = (_log(value) for value in (delta, 1 + excess, excess / (1 + excess)))
+    log_delta, log_order, log_ratio = (log_near(value) for value in (delta, 1 + excess, excess / (1 + excess)))
     terms = (-log_delta / excess, -log_order / excess, log_ratio)
-    return sum(terms, Fraction(0)) + _MARGIN * (1 + sum(abs(term) for term in terms))
-
-
-def _decimal(value: Fraction) -> Decimal:
-    return _ARITHMETIC.divide(Decimal(value.numerator), Decimal(value.denominator))
-
-
-def _log(value: Fraction) -> Fraction:
-    return Fraction(_ARITHMETIC.ln(_decimal(value)))
-
-
-def _exp_above(value: Fraction) -> Fraction:
-    clipped = max(value, Fraction(_LEAST_EXPONENT))
-    return Fraction(_ARITHMETIC.exp(_decimal(clipped))) * (1 + _MARGIN * (1 + abs(clipped)))
-
-
-def _root_above(value: Fraction) -> Fraction:
-    return Fraction(_ARITHMETIC.sqrt(_decimal(value))) * (1 + _MARGIN)
-
-
-def _rounded(value: Fraction, direction: Callable[[Fraction], int]) -> Fraction:
-    """The value to fifteen digits, rounded in the direction given."""
-    if value == 0:
-        return value
-    unit = Fraction(10) ** (_decimal(value).adjusted() + 1 - _DIGITS)
-    return direction(value / unit) * unit
+    return sum(terms, Fraction(0)) + MARGIN * (1 + sum(abs(term) for term in terms))
 
 
 def _positive(parameter: str, value: Fraction | int) -> None:

@@ -8,8 +8,9 @@ rows -> (identity, group, columns)   Catalyst; rows whose unit is NULL are dropp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -19,22 +20,30 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
-from dp.execution.cells import CellMeasure, partial_cells
-from dp.execution.survivors import Column, Int64s, UnitRows, Words, mix64, survivors
+from dp.execution.partials import every_row_survives, partial_items, partial_sums, surviving
+from dp.execution.survivors import SHARE_ROWS, Int64s, UnitRows, Words, mix64, shares, survivors
 from dp.planning.bounds import ContributionBounds
+from dp.planning.cells import CellRule, Column, DistinctItems, Surviving
 from dp.planning.names import quoted
 
-__all__ = ["ARROW_BATCH_ROWS", "CellMeasure", "bounded_cells"]
+__all__ = ["ARROW_SETTINGS", "bounded_cells", "bounded_groups"]
 
 ARROW_BATCH_ROWS = 65_536
-"""The `spark.sql.execution.arrow.maxRecordsPerBatch` under which bounding is fastest. It is a setting of the session
-that made the rows, and nothing here changes a caller's session: whoever clones one for reading sets it there."""
+ARROW_SETTINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
+        # Below the greatest number Spark measures the batch after each row, which costs more than the shuffle does.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),
+    }
+)
+"""What makes bounding fast. They are settings of the session that made the rows, and nothing here changes a caller's
+session: whoever clones one for reading sets them there."""
 
 _UNIT, _UNIT_HASH, _GROUP = "unit", "unit_hash", "group"
 _INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _PRINTED_EXACTLY = (*_INTEGRAL, T.BooleanType, T.DecimalType, T.DateType, T.TimestampNTZType)
-_CELLS = pa.schema([("cell", pa.int64()), ("word", pa.int64())])
-_CELLS_DDL = "cell long, word long"
+_PARTIALS = pa.schema([("group", pa.int64()), ("cell", pa.int64()), ("item", pa.int64()), ("word", pa.int64())])
+_PARTIALS_DDL = "group long, cell long, item long, word long"
 _LOW_32 = 0xFFFFFFFF
 
 
@@ -43,19 +52,20 @@ def bounded_cells(
     *,
     unit: tuple[str, ...],
     group: str,
-    measures: Sequence[CellMeasure],
+    rules: Sequence[CellRule],
     bounds: ContributionBounds,
     salt: int,
     partitions: int,
 ) -> DataFrame:
-    """Bound every unit's contribution, then add up the measures; lazy, and the same for every action.
+    """Bound every unit's contribution, then add up the cells; lazy, and the same for every action.
 
     Args:
         rows: unit, group and measure columns; restricted to public keys already.
         unit: columns that together identify the privacy unit. Strings are compared byte by byte: 'a', 'A' and 'a '
             are three units, whatever the collation. A row with a NULL in one of them belongs to nobody and is dropped.
+            No column: every row is a unit of its own, survives, and no exchange is needed.
         group: integer column of group codes, >= 0; rows without one are dropped.
-        measures: what is added into which cells; their columns are integers.
+        rules: what is added into which cells; the columns that they read are integers.
         bounds: what one unit may contribute.
         salt: chooses which rows survive; fresh for each release, any integer, not secret.
         partitions: tasks of the exchange; no result depends on it.
@@ -71,50 +81,137 @@ def bounded_cells(
         only, not on their order, on `partitions` or on retried tasks. No value of a row raises, under ANSI or not.
     Cost: one exchange of the rows by unit, one of a partial row per partition and cell.
     """
-    if partitions < 1:
-        raise InvalidArgument("partitions", partitions, "give at least one")
-    columns = sorted({measure.column for measure in measures if measure.column is not None})
-    for column in (group, *columns):
-        _require(rows, column, _INTEGRAL, "measures and groups are integer columns: encode or cast it first")
-    kernel = partial(bound_partition, measures=_by_position(measures, columns), bounds=bounds, salt=salt % 2**64)
-    # rows: (unit, [unit_hash], group, columns); a hint or a rebalance here would split units over tasks
-    packed = _pack(rows, unit, group, columns, salt).repartition(partitions, F.col(_UNIT))
-    partials = packed.mapInArrow(kernel, _CELLS_DDL)
-    return _add_up(partials.repartition(partitions, F.col("cell")))
+    kernel = _Kernel(_positional(rules, _measured(rules)), bounds, salt % 2**64)
+    partials = _partials(rows, rules, kernel, unit=unit, group=group, partitions=partitions)
+    return _added_up(partials, ["cell"], kernel, partitions)
 
 
-def bound_partition(
-    batches: Iterable[pa.RecordBatch],
+def bounded_groups(
+    rows: DataFrame,
     *,
-    measures: Sequence[CellMeasure],
+    unit: tuple[str, ...],
+    group: str,
+    rules: Sequence[CellRule],
     bounds: ContributionBounds,
     salt: int,
-) -> Iterator[pa.RecordBatch]:
-    """The worker's part of `bounded_cells`: Arrow batches of whole units in, partial cells out.
+    partitions: int,
+    cells_per_group: int,
+) -> DataFrame:
+    """As `bounded_cells`, for groups that nobody knows beforehand: their codes may be any integers >= 0.
 
     Args:
-        batches: all rows of some units: unit, unit_hash (unless the unit is an integer), group, measure columns.
-        measures: as in `bounded_cells`; their columns are the batches' names.
+        rules: each with `cells_per_group` as its stride, so that cells 0..cells_per_group - 1 are those of a group.
+        cells_per_group: how many cells a group has.
+
+    Returns:
+        DataFrame (group: long, cell: long, word: long): one row per group and cell that got something.
+    """
+    kernel = _Kernel(_positional(rules, _measured(rules)), bounds, salt % 2**64, cells_per_group)
+    partials = _partials(rows, rules, kernel, unit=unit, group=group, partitions=partitions)
+    return _added_up(partials, ["group", "cell"], kernel, partitions)
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """The worker's part: Arrow batches of whole units in, partial cells out.
+
+    Attributes:
+        rules: their columns are the batches' names.
         bounds: what one unit may contribute.
         salt: 0..2^64-1.
+        cells_per_group: where groups are coded by any integers, how many cells each has; None: a cell is a number.
     """
-    received = list(batches)
-    if not received:
-        return
-    part = _unit_rows(pa.Table.from_batches(received), salt)
-    received.clear()
-    for cells, words in partial_cells(part, survivors(part, bounds), measures):
+
+    rules: tuple[CellRule, ...]
+    bounds: ContributionBounds
+    salt: int
+    cells_per_group: int | None = None
+
+    @property
+    def names_items(self) -> bool:
+        """Whether different items are to be counted once."""
+        return any(isinstance(rule, DistinctItems) for rule in self.rules)
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """All rows of some units: unit, unit_hash (unless the unit is an integer), group, measure columns."""
+        for bounded in self._surviving(batches):
+            alive, codes = self._coded(bounded)
+            for cells, words in partial_sums(alive, self.rules):
+                yield from self._batches(cells, codes, None, words.view(np.int64))
+            for cells, items in partial_items(alive, self.rules):
+                yield from self._batches(cells, codes, items, None)
+
+    def _surviving(self, batches: Iterable[pa.RecordBatch]) -> Iterator[Surviving]:
+        """What bounding lets through, share by share, so that memory does not grow with what is computed."""
+        received = iter(batches)
+        for first in received:
+            if _UNIT in first.schema.names:
+                yield from self._bounded([first, *received])
+            else:
+                yield every_row_survives(*_groups_and_columns(_up_to(SHARE_ROWS, first, received)))
+
+    def _bounded(self, received: list[pa.RecordBatch]) -> Iterator[Surviving]:
+        table = pa.Table.from_batches(received)
+        received.clear()
+        part = UnitRows(*_identity(table, self.salt), *_groups_and_columns(table))
+        del table
+        for share in shares(part):
+            yield surviving(share, survivors(share, self.bounds))
+
+    def _coded(self, alive: Surviving) -> tuple[Surviving, Int64s | None]:
+        """Where groups are coded by any integers, number those of this partition, and keep their codes."""
+        if self.cells_per_group is None:
+            return alive, None
+        codes, number = np.unique(alive.run_group, return_inverse=True)
+        return replace(alive, group=number[alive.run], run_group=number), codes
+
+    def _batches(
+        self, cells: Int64s, codes: Int64s | None, items: Int64s | None, words: Int64s | None
+    ) -> Iterator[pa.RecordBatch]:
         for start in range(0, len(cells), ARROW_BATCH_ROWS):
-            stop = start + ARROW_BATCH_ROWS
-            arrays = [pa.array(cells[start:stop]), pa.array(words[start:stop].view(np.int64))]
-            yield pa.RecordBatch.from_arrays(arrays, schema=_CELLS)
+            some = slice(start, start + ARROW_BATCH_ROWS)
+            size = len(cells[some])
+            if codes is None or self.cells_per_group is None:
+                group, cell = pa.nulls(size, pa.int64()), pa.array(cells[some])
+            else:
+                group = pa.array(codes[cells[some] // self.cells_per_group])
+                cell = pa.array(cells[some] % self.cells_per_group)
+            item, word = (pa.nulls(size, pa.int64()) if x is None else pa.array(x[some]) for x in (items, words))
+            yield pa.RecordBatch.from_arrays([group, cell, item, word], schema=_PARTIALS)
 
 
-def _unit_rows(table: pa.Table, salt: int) -> UnitRows:
-    unit, unit_hash = _identity(table, salt)
+def _measured(rules: Sequence[CellRule]) -> list[str]:
+    return sorted({column for rule in rules for column in rule.columns})
+
+
+def _partials(
+    rows: DataFrame, rules: Sequence[CellRule], kernel: _Kernel, *, unit: tuple[str, ...], group: str, partitions: int
+) -> DataFrame:
+    if partitions < 1:
+        raise InvalidArgument("partitions", partitions, "give at least one")
+    columns = _measured(rules)
+    for column in (group, *columns):
+        _require(rows, column, _INTEGRAL, "measures and groups are integer columns: encode or cast it first")
+    # rows: (unit, [unit_hash], group, columns); a hint or a rebalance here would split units over tasks
+    packed = _pack(rows, unit, group, columns, kernel.salt)
+    if unit:
+        packed = packed.repartition(partitions, F.col(_UNIT))
+    return packed.mapInArrow(kernel, _PARTIALS_DDL)
+
+
+def _up_to(rows: int, first: pa.RecordBatch, more: Iterator[pa.RecordBatch]) -> pa.Table:
+    """The first batch with as many others as it takes to have so many rows."""
+    received, lacking = [first], rows - first.num_rows
+    while lacking > 0 and (batch := next(more, None)) is not None:
+        received.append(batch)
+        lacking -= batch.num_rows
+    return pa.Table.from_batches(received)
+
+
+def _groups_and_columns(table: pa.Table) -> tuple[Int64s, dict[str, Column]]:
     names = [name for name in table.column_names if name not in (_UNIT, _UNIT_HASH, _GROUP)]
     group = table.column(_GROUP).to_numpy().astype(np.int64)
-    return UnitRows(unit, unit_hash, group, {name: _column(table.column(name)) for name in names})
+    return group, {name: _column(table.column(name)) for name in names}
 
 
 def _identity(table: pa.Table, salt: int) -> tuple[Int64s, Words]:
@@ -139,6 +236,8 @@ def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[st
         present = present & F.col(quoted(name)).isNotNull()
     group_code = F.col(quoted(group)).alias(_GROUP)
     values = [F.col(quoted(name)).cast("long").alias(f"m{index}") for index, name in enumerate(columns)]
+    if not unit:
+        return rows.where(present).select(group_code, *values)
     identity = _exact_identity(rows, unit)
     if _is_integral(rows, unit):
         return rows.where(present).select(identity.alias(_UNIT), group_code, *values)
@@ -153,8 +252,6 @@ def _is_integral(rows: DataFrame, unit: Sequence[str]) -> bool:
 
 def _exact_identity(rows: DataFrame, unit: Sequence[str]) -> SparkColumn:
     """The unit as one value, injectively: a long for an integer, otherwise bytes; netstrings keep columns apart."""
-    if not unit:
-        raise InvalidArgument("unit", unit, "name the columns that identify the privacy unit")
     if _is_integral(rows, unit):
         return F.col(quoted(unit[0])).cast("long")
     parts = [_exact_bytes(rows, name) for name in unit]
@@ -177,23 +274,31 @@ def _exact_bytes(rows: DataFrame, name: str) -> SparkColumn:
     )
 
 
-def _add_up(partials: DataFrame) -> DataFrame:
+def _added_up(partials: DataFrame, by: list[str], kernel: _Kernel, partitions: int) -> DataFrame:
+    """Sums by cell; of items, how many different ones."""
+    exchanged = partials.repartition(partitions, *by)
+    if not kernel.names_items:
+        return _summed(exchanged, by)
+    each_once = _summed(exchanged, [*by, "item"])
+    counted = F.when(F.col("item").isNull(), F.col("word")).otherwise(F.lit(1))
+    return _summed(each_once.withColumn("word", counted), by)
+
+
+def _summed(partials: DataFrame, by: list[str]) -> DataFrame:
     """Sums modulo 2^64 of words: `sum` of a ring's elements throws under ANSI, sums of their halves cannot overflow."""
     word = F.col("word")
-    halves = partials.groupBy("cell").agg(
+    halves = partials.groupBy(*by).agg(
         F.sum(word.bitwiseAND(F.lit(_LOW_32))).alias("low"), F.sum(F.shiftright(word, 32)).alias("high")
     )
     carried = F.col("high") + F.shiftright("low", 32)
     joined = F.shiftleft(carried, 32).bitwiseOR(F.col("low").bitwiseAND(F.lit(_LOW_32)))
-    return halves.select("cell", joined.alias("word"))
+    return halves.select(*by, joined.alias("word"))
 
 
-def _by_position(measures: Sequence[CellMeasure], columns: Sequence[str]) -> tuple[CellMeasure, ...]:
-    """The measures with their columns named as `_pack` names them, so that no name can clash."""
+def _positional(rules: Sequence[CellRule], columns: Sequence[str]) -> tuple[CellRule, ...]:
+    """The rules with their columns named as `_pack` names them, so that no name can clash."""
     names = {name: f"m{index}" for index, name in enumerate(columns)}
-    return tuple(
-        CellMeasure(m.offset, m.width, m.kind, None if m.column is None else names[m.column]) for m in measures
-    )
+    return tuple(rule.renamed(names) for rule in rules)
 
 
 def _require(rows: DataFrame, name: str, kinds: tuple[type[T.DataType], ...], remedy: str) -> None:

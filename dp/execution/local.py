@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.fs import FileSystem
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
@@ -27,13 +27,29 @@ from dp.execution.blocks import (
     n_blocks,
     write_blocks,
 )
-from dp.execution.bounding import CellMeasure, bounded_cells
+from dp.execution.bounding import bounded_cells
 from dp.noise.entropy import RandomSource, os_random
+from dp.planning.inputs import Input
 from dp.planning.names import quoted
 from dp.planning.plan import Plan
 from dp.planning.query import Query
 
-__all__ = ["LONG_CELLS", "AddNoise", "BlockFunction", "Vector", "local_cells", "staging_for"]
+__all__ = [
+    "GROUP",
+    "LONG_CELLS",
+    "AddNoise",
+    "BlockFunction",
+    "Vector",
+    "encoded_rows",
+    "input_names",
+    "key_columns",
+    "local_cells",
+    "staging_for",
+    "unit_columns",
+]
+
+GROUP = "__group"
+"""The column of group codes."""
 
 LONG_CELLS = 8 * BLOCK_WORDS
 """Vectors of more cells are noised and masked on executors; shorter ones on the driver, by the same functions."""
@@ -151,35 +167,57 @@ def local_cells(df: DataFrame, plan: Plan, *, partitions: int) -> DataFrame:
     Guarantees: the salt that chooses among a unit's rows is fresh for every call; the result depends on it and on the
     set of rows, not on their order or partitioning.
     """
-    query = plan.query
-    measures, columns = [], {}
-    for index, part in enumerate(plan.parts):
-        column, name = part.measure.column(), None
-        if column is not None:
-            name = f"__value{index}"
-            columns[name] = column
-        measures.append(CellMeasure(part.offset, part.measure.width, part.measure.cell_kind, name))
-    units = {f"__unit{index}": F.col(quoted(column)) for index, column in enumerate(query.facts.unit)}
-    by = {f"__key{index}": F.col(quoted(column)) for index, column in enumerate(query.by)}
-    rows = df.select(*(column.alias(name) for name, column in {**units, **by, **columns}.items()))
+    names = input_names(plan)
+    rules = [rule for part in plan.parts for rule in part.measure.rules(part.offset, part.measure.width, names)]
     return bounded_cells(
-        _with_group(rows, query),
-        unit=tuple(units),
-        group="__group",
-        measures=tuple(measures),
-        bounds=query.bounds,
+        _with_group(encoded_rows(df, plan.query, names), plan),
+        unit=unit_columns(plan.query),
+        group=GROUP,
+        rules=rules,
+        bounds=plan.query.bounds,
         salt=secrets.randbits(63),
         partitions=partitions,
     )
 
 
-def _with_group(rows: DataFrame, query: Query) -> DataFrame:
+def input_names(plan: Plan) -> dict[Input, str]:
+    """The plan's inputs and the columns that hold them; an input that another one serves has no column of its own."""
+    wanted = dict.fromkeys(i for part in plan.parts for i in part.measure.inputs)
+    names: dict[Input, str] = {}
+    for needed in wanted:
+        server = next((other for other in wanted if needed.served_by(other)), needed)
+        names[needed] = names.setdefault(server, f"__value{len(names)}")
+    return names
+
+
+def unit_columns(query: Query) -> tuple[str, ...]:
+    """The columns of `encoded_rows` that hold the unit."""
+    return tuple(f"__unit{index}" for index in range(len(query.facts.unit)))
+
+
+def key_columns(query: Query) -> tuple[str, ...]:
+    """The columns of `encoded_rows` that hold the group's key."""
+    return tuple(f"__key{index}" for index in range(len(query.by)))
+
+
+def encoded_rows(df: DataFrame, query: Query, names: Mapping[Input, str]) -> DataFrame:
+    """The rows reduced to unit, key and inputs, under names of our own."""
+    units = zip(unit_columns(query), (F.col(quoted(column)) for column in query.facts.unit), strict=True)
+    keys = zip(key_columns(query), (F.col(quoted(column)) for column in query.by), strict=True)
+    columns: dict[str, Column] = {**dict(units), **dict(keys)}
+    for needed, name in names.items():
+        if name not in columns:  # an input that serves others stands before them
+            columns[name] = needed.column()
+    return df.select(*(column.alias(name) for name, column in columns.items()))
+
+
+def _with_group(rows: DataFrame, plan: Plan) -> DataFrame:
     """Rows of the public groups only, each with its group's index; a row outside the key list has no effect."""
-    if not query.by:
-        return rows.withColumn("__group", F.lit(0))
-    names = [f"__key{index}" for index in range(len(query.by))]
-    arrays = [pa.array(list(values)) for values in zip(*query.keys, strict=True)]
-    table = pa.table([*arrays, pa.array(np.arange(len(query.keys), dtype=np.int32))], names=[*names, "__group"])
+    if not plan.query.by:
+        return rows.withColumn(GROUP, F.lit(0))
+    names = key_columns(plan.query)
+    arrays = [pa.array(list(values)) for values in zip(*plan.keys, strict=True)]
+    table = pa.table([*arrays, pa.array(np.arange(plan.groups, dtype=np.int32))], names=[*names, GROUP])
     keys = rows.sparkSession.createDataFrame(table)
-    typed = keys.select(*(F.col(name).cast(rows.schema[name].dataType).alias(name) for name in names), "__group")
-    return rows.join(F.broadcast(typed), names, "inner").drop(*names)
+    typed = keys.select(*(F.col(name).cast(rows.schema[name].dataType).alias(name) for name in names), GROUP)
+    return rows.join(F.broadcast(typed), list(names), "inner").drop(*names)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
 from dp.accounting.ledger import BudgetLedger
+from dp.execution.candidates import choose, local_candidates
 from dp.execution.leases import LEASE_SECONDS, keep_lease
 from dp.execution.local import AddNoise, Vector, local_cells, staging_for
 from dp.execution.release import Release, StoredRelease
+from dp.noise.entropy import os_random
 from dp.planning.plan import Plan
 from dp.planning.query import digest
 
@@ -53,7 +56,7 @@ def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: 
     price = plan.price(type(ledger.capacity))
     stored = ledger.stored_release(key)
     if stored is not None:
-        made = StoredRelease.from_bytes(stored, plan.length)
+        made = StoredRelease.from_bytes(stored, plan)
     else:
         with staging_for(plan.length, source.spark, staging) as directory:
             made = _paid_release(plan, source, ledger, key, directory)
@@ -72,11 +75,31 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
         purpose=purpose(plan),
         lease_seconds=LEASE_SECONDS,
     )
+    prepare = _vector if plan.selection is None else _candidates
     with keep_lease(ledger, claim) as lease:
-        cells = local_cells(source.df, plan, partitions=source.partitions)
-        exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+        draw = prepare(plan, source, directory)
     armed = lease.claim  # nobody renews it any more
     ledger.arm(armed, b"")  # nothing to resume from: on one lake the noise is drawn after this, once
-    made = StoredRelease(run_id, exact.map(AddNoise(plan)).staged(directory).collect())
+    made = draw(run_id)
     ledger.commit(armed, made.to_bytes())
     return made
+
+
+def _vector(plan: Plan, source: Source, directory: str) -> Callable[[str], StoredRelease]:
+    """Exact cells of public groups, and what is to be drawn once they are paid for."""
+    cells = local_cells(source.df, plan, partitions=source.partitions)
+    exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+    return lambda run_id: StoredRelease(run_id, exact.map(AddNoise(plan)).staged(directory).collect())
+
+
+def _candidates(plan: Plan, source: Source, directory: str) -> Callable[[str], StoredRelease]:
+    """Exact cells of groups that nobody may know yet, and what is to be drawn once they are paid for."""
+    _ = directory  # candidates are held by the driver
+    candidates = local_candidates(source.df, plan, partitions=source.partitions)
+
+    def draw(run_id: str) -> StoredRelease:
+        chosen = choose(plan, candidates, os_random)
+        noised = chosen.words + chosen.plan.draw_noise(0, chosen.plan.length, os_random)
+        return StoredRelease(run_id, noised, chosen.plan.keys)
+
+    return draw

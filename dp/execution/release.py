@@ -15,12 +15,13 @@ from pyspark.sql import DataFrame, SparkSession
 from dp.accounting.budget import Budget
 from dp.errors import SparkMpcError
 from dp.planning.aggregates import Estimate, Opened
-from dp.planning.measures import Bins, Measure
+from dp.planning.keys import Group
+from dp.planning.measures import Measure
 from dp.planning.plan import Plan
 
 __all__ = ["Answers", "Release", "StoredRelease", "make_answers"]
 
-_MAGIC = b"spark-mpc release 1\n"
+_MAGIC = b"spark-mpc release 2\n"
 
 
 @dataclass(frozen=True)
@@ -30,34 +31,61 @@ class StoredRelease:
     Attributes:
         run_id: which run made it.
         words: opened cells, uint64, shape (cells,).
+        keys: the groups, where they were private; None where the plan names them.
     """
 
     run_id: str
     words: NDArray[np.uint64] = field(repr=False)
+    keys: tuple[Group, ...] | None = None
 
     def to_bytes(self) -> bytes:
-        """A header line of JSON, then the words, little-endian."""
-        header = json.dumps({"run_id": self.run_id, "cells": len(self.words)}).encode()
-        return _MAGIC + header + b"\n" + self.words.astype("<u8").tobytes()
+        """A header line of JSON, then the keys as JSON, if any, then the words, little-endian."""
+        keys = b"" if self.keys is None else json.dumps(self.keys).encode()
+        header = {"run_id": self.run_id, "cells": len(self.words), "key_bytes": len(keys)}
+        return b"".join([_MAGIC, json.dumps(header).encode(), b"\n", keys, self.words.astype("<u8").tobytes()])
 
     @classmethod
-    def from_bytes(cls, data: bytes, cells: int) -> StoredRelease:
+    def from_bytes(cls, data: bytes, plan: Plan) -> StoredRelease:
         """Read what `to_bytes` wrote; strict, because it may come from a peer.
 
         Raises:
-            SparkMpcError: not a release, or one of another length.
+            SparkMpcError: not a release, or not one of this plan.
         """
         head, _, rest = data.removeprefix(_MAGIC).partition(b"\n")
-        if not data.startswith(_MAGIC) or len(head) > 1000 or len(rest) != 8 * cells:
-            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {cells} cells")
-        try:
-            header = json.loads(head)
-        except (ValueError, RecursionError):
-            header = None
-        run_id = header.get("run_id") if isinstance(header, dict) else None
-        if not isinstance(run_id, str) or header != {"run_id": run_id, "cells": cells}:
-            raise SparkMpcError("a stored release is damaged: its header does not fit its plan")
-        return cls(run_id, np.frombuffer(rest, "<u8").astype(np.uint64))
+        if not data.startswith(_MAGIC) or len(head) > 1000:
+            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes without a header")
+        run_id, cells, key_bytes = _header(head)
+        keys = None if plan.selection is None else _keys(rest[:key_bytes], len(plan.query.by))
+        expected = plan.length if keys is None else plan.for_keys(keys).length
+        if cells != expected or len(rest) != key_bytes + 8 * cells or (keys is None and key_bytes):
+            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {expected} cells")
+        return cls(run_id, np.frombuffer(rest[key_bytes:], "<u8").astype(np.uint64), keys)
+
+    def plan(self, asked: Plan) -> Plan:
+        """The plan with the release's own keys, where they were private."""
+        return asked if self.keys is None else asked.for_keys(self.keys)
+
+
+def _header(head: bytes) -> tuple[str, int, int]:
+    try:
+        header = json.loads(head)
+    except (ValueError, RecursionError):
+        header = None
+    if isinstance(header, dict) and set(header) == {"run_id", "cells", "key_bytes"}:
+        run_id, cells, key_bytes = header["run_id"], header["cells"], header["key_bytes"]
+        if isinstance(run_id, str) and type(cells) is int and type(key_bytes) is int and min(cells, key_bytes) >= 0:
+            return run_id, cells, key_bytes
+    raise SparkMpcError("a stored release is damaged: its header does not fit its plan")
+
+
+def _keys(data: bytes, columns: int) -> tuple[Group, ...]:
+    try:
+        read = json.loads(data)
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, list) or not all(isinstance(key, list) and len(key) == columns for key in read):
+        raise SparkMpcError("a stored release is damaged: its keys do not fit its plan")
+    return tuple(tuple(key) for key in read)
 
 
 @dataclass(frozen=True)
@@ -82,46 +110,59 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
         words: opened cells, shape (plan.length,).
         confidence: of the intervals, 0 < confidence < 1.
     """
-    opened = Opened(lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
+    opened = Opened(plan.groups, lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
     schema = plan.query.schema
     estimates = {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
     keys = _key_columns(plan)
-    values = {name: pa.array(list(estimate.values)) for name, estimate in estimates.items()}
+    values = {name: _values(estimate) for name, estimate in estimates.items()}
     accuracy = [_accuracy(keys, name, estimate, confidence) for name, estimate in estimates.items()]
-    return Answers(pa.table({**keys, **values}), pa.concat_tables(accuracy))
+    return Answers(pa.table({**keys, **values}), pa.concat_tables([_accuracy_schema(keys).empty_table(), *accuracy]))
 
 
 def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64]:
     part = plan.part_of(measure)
     cells = words[part.offset : part.offset + part.cells].view(np.int64)
-    return cells.reshape(plan.groups, measure.width) if isinstance(measure, Bins) else cells
+    return cells.reshape(plan.groups, *measure.shape) if measure.cells(plan.groups) > measure.width else cells
 
 
 def _key_columns(plan: Plan) -> dict[str, pa.Array]:
-    columns = zip(*plan.query.keys, strict=True)
+    columns = zip(*plan.keys, strict=True) if plan.keys else ([] for _ in plan.query.by)
     return {name: pa.array(list(keys)) for name, keys in zip(plan.query.by, columns, strict=True)}
+
+
+def _values(estimate: Estimate) -> pa.Array:
+    """One value per group; a list where an aggregate has several, with their labels where it has any."""
+    if estimate.labels is None:
+        return pa.array(list(estimate.values), None if len(estimate.values) else pa.float64())
+    pairs = zip(estimate.labels.tolist(), estimate.values.tolist(), strict=True)
+    struct = pa.struct([("label", pa.string()), ("value", pa.from_numpy_dtype(estimate.values.dtype))])
+    rows = [[{"label": item, "value": value} for item, value in zip(*pair, strict=True)] for pair in pairs]
+    return pa.array(rows, pa.list_(struct))
+
+
+def _accuracy_schema(keys: Mapping[str, pa.Array]) -> pa.Schema:
+    numbers = [(name, pa.float64()) for name in ("value", "stddev", "lower", "upper", "confidence")]
+    names = [("aggregate", pa.string()), ("bin", pa.int32()), ("label", pa.string())]
+    return pa.schema([*((column, values.type) for column, values in keys.items()), *names, *numbers])
 
 
 def _accuracy(keys: Mapping[str, pa.Array], name: str, estimate: Estimate, confidence: float) -> pa.Table:
     groups, bins = estimate.values.shape[0], estimate.values.size // max(estimate.values.shape[0], 1)
-    rows = groups * bins
-    is_histogram = estimate.values.ndim == 2
-    bin_column = (
-        pa.array(np.tile(np.arange(bins, dtype=np.int32), groups)) if is_histogram else pa.nulls(rows, pa.int32())
-    )
-    spread = np.repeat(np.arange(groups), bins)
-    return pa.table(
-        {
-            **{column: values.take(pa.array(spread)) for column, values in keys.items()},
-            "aggregate": pa.array([name] * rows, pa.string()),
-            "bin": bin_column,
-            "value": pa.array(estimate.values.astype(np.float64).ravel()),
-            "stddev": pa.array(estimate.stddev.ravel()),
-            "lower": pa.array(estimate.lower.ravel()),
-            "upper": pa.array(estimate.upper.ravel()),
-            "confidence": pa.array(np.full(rows, confidence)),
-        }
-    )
+    rows, is_list = groups * bins, estimate.values.ndim == 2
+    spread = pa.array(np.repeat(np.arange(groups), bins))
+    bin_column = np.tile(np.arange(bins, dtype=np.int32), groups)
+    columns = [
+        *(values.take(spread) for values in keys.values()),
+        pa.array([name] * rows, pa.string()),
+        pa.array(bin_column) if is_list else pa.nulls(rows, pa.int32()),
+        pa.nulls(rows, pa.string()) if estimate.labels is None else pa.array(estimate.labels.ravel(), pa.string()),
+        pa.array(estimate.values.astype(np.float64).ravel()),
+        pa.array(estimate.stddev.ravel()),
+        pa.array(estimate.lower.ravel()),
+        pa.array(estimate.upper.ravel()),
+        pa.array(np.full(rows, confidence)),
+    ]
+    return pa.Table.from_arrays(columns, schema=_accuracy_schema(keys))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +190,7 @@ class Release:
     @classmethod
     def of(cls, plan: Plan, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool) -> Release:
         """The release of opened cells, its DataFrames in the caller's own session."""
+        plan = stored.plan(plan)
         answers = make_answers(plan, stored.words)
         df, accuracy = spark.createDataFrame(answers.values), spark.createDataFrame(answers.accuracy)
         return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy)
@@ -175,7 +217,7 @@ class Release:
 
 
 def _pretty_rows(release: Release) -> list[list[str]]:
-    columns = [*release.plan.query.by, "aggregate", "bin", "value", "lower", "upper"]
+    columns = [*release.plan.query.by, "aggregate", "bin", "label", "value", "lower", "upper"]
     table = release.answers.accuracy.select(columns).to_pydict()
     rows = zip(*(table[column] for column in columns), strict=True)
     return [columns, *([_pretty(cell) for cell in row] for row in rows)]

@@ -7,38 +7,27 @@ Arithmetic is modulo 2^64 throughout: no value of a row can raise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from dp.planning.bounds import ContributionBounds
+from dp.planning.cells import Column
 
-__all__ = ["Column", "Survivors", "UnitRows", "group_draw", "mix64", "survivors"]
+__all__ = ["SHARE_ROWS", "Survivors", "UnitRows", "group_draw", "mix64", "shares", "survivors"]
 
 Int64s = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
 
-_GROUP_BITS = 27  # of a sort key: 37 bits of the unit's hash, then 27 bits of the group's draw
+SHARE_ROWS = 1 << 20
+"""About how many rows are bounded at once: sorting more of them at a time costs more for each, and memory."""
+
+_MOST_SHARES = 1 << 16
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplying by it loses nothing
-
-
-@dataclass(frozen=True)
-class Column:
-    """One measure column: its integers, and where it is not NULL (`None`: everywhere); a NULL's integer is 0."""
-
-    values: Int64s
-    valid: Mask | None = None
-
-    def take(self, rows: Int64s) -> Column:
-        """The column of these rows."""
-        return Column(self.values[rows], None if self.valid is None else self.valid[rows])
-
-    def exact(self) -> list[Int64s]:
-        """Integers that two rows share exactly when they have the same value, or both have none."""
-        return [self.values] if self.valid is None else [self.values, self.valid.astype(np.int64)]
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,11 @@ class UnitRows:
     group: Int64s
     columns: Mapping[str, Column]
 
+    def take(self, rows: Int64s) -> UnitRows:
+        """These rows, of which no unit may lose one."""
+        columns = {name: column.take(rows) for name, column in self.columns.items()}
+        return UnitRows(self.unit[rows], self.unit_hash[rows], self.group[rows], columns)
+
 
 @dataclass(frozen=True)
 class Survivors:
@@ -65,27 +59,76 @@ class Survivors:
     Args:
         rows: positions of the surviving rows.
         group: their group codes.
-        run_group: the group code of every surviving (unit, group).
+        run_starts: where in `rows` every surviving (unit, group) begins.
+        units: how many units there are.
+        truncated_units: how many of them lost a row.
     """
 
     rows: Int64s
     group: Int64s
-    run_group: Int64s
+    run_starts: Int64s
+    units: int
+    truncated_units: int
+
+    @property
+    def run_group(self) -> Int64s:
+        """The group code of every surviving (unit, group)."""
+        return self.group[self.run_starts]
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """Some rows by unit, and those of a unit by their groups' lots: rows of one (unit, group) are contiguous."""
+
+    rows: Int64s
+    unit: Int64s
+    group: Int64s
+
+    @cached_property
+    def run_starts(self) -> Int64s:
+        """Where a (unit, group) begins."""
+        return np.flatnonzero(_starts(self.unit) | _starts(self.group))
+
+    @cached_property
+    def unit_starts(self) -> Int64s:
+        """Where a unit begins."""
+        return np.flatnonzero(_starts(self.unit))
+
+    def only(self, kept: Mask) -> _Ordered:
+        """The rows that are kept, in the same order."""
+        if kept.all():
+            return self
+        alive = np.flatnonzero(kept)
+        return _Ordered(self.rows[alive], self.unit[alive], self.group[alive])
 
 
 def mix64(words: Words) -> Words:
     """A bijection of 64-bit words that spreads every bit over all others (Steele, Lea and Flood 2014, SplitMix64)."""
-    mixed = words ^ (words >> np.uint64(30))
+    shifted = words >> np.uint64(30)
+    mixed = words ^ shifted
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
+    mixed ^= np.right_shift(mixed, np.uint64(27), out=shifted)
     mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
+    mixed ^= np.right_shift(mixed, np.uint64(31), out=shifted)
     return mixed
 
 
 def group_draw(unit_hash: Words, group: Int64s) -> Words:
     """The lot that a unit draws for a group: its groups with the lowest lots survive."""
     return mix64(unit_hash + group.view(np.uint64) * _GOLDEN)
+
+
+def shares(part: UnitRows, rows: int = SHARE_ROWS) -> Iterator[UnitRows]:
+    """Split the rows into parts of whole units, of about `rows` rows or fewer unless single units have more."""
+    bits = min(len(part.unit) // rows, _MOST_SHARES - 1).bit_length()
+    if bits == 0:
+        yield part
+        return
+    # the lowest bits of the hash: a share's order is made from the highest
+    share = (part.unit_hash & np.uint64((1 << bits) - 1)).astype(np.uint16)
+    ends = np.cumsum(np.bincount(share, minlength=1 << bits))
+    for of_share in np.split(np.argsort(share, kind="stable"), ends[:-1]):
+        yield part.take(of_share)
 
 
 def survivors(part: UnitRows, bounds: ContributionBounds) -> Survivors:
@@ -97,60 +140,55 @@ def survivors(part: UnitRows, bounds: ContributionBounds) -> Survivors:
 
     Guarantees: of every unit at most `bounds.groups` groups, `bounds.rows_per_group` rows in each and `bounds.rows`
         rows in all survive; which ones depends on that unit's own rows only; a unit within its bounds loses nothing.
-    Cost: one sort of the rows, a second one of the rows in runs that are too long.
+    Cost: one sort of the rows, two more of the rows in runs that are too long.
     """
-    order = _by_unit_then_lot(part)
-    unit, group = part.unit[order], part.group[order]
-    new_unit = _starts(unit)
-    new_run = new_unit | _starts(group)
+    everything = _by_unit_then_lot(part)
+    alive = everything
     if bounds.max_groups is not None:
-        kept = _rank_of_run(new_unit, new_run) < bounds.max_groups
-        order, group, new_unit, new_run = order[kept], group[kept], new_unit[kept], new_run[kept]
-    # rows: at most max_groups runs of one unit; each unit and each run still begins at its flag
-    limit, run_flags = (
-        (bounds.rows, new_unit) if bounds.max_total_rows is not None else (bounds.rows_per_group, new_run)
-    )
-    kept_rows = _first_by_lot(part, order, np.flatnonzero(run_flags), limit)
-    if kept_rows is None:
-        return Survivors(order, group, group[new_run])
-    run = np.cumsum(new_run)[kept_rows]
-    order, group = order[kept_rows], group[kept_rows]
-    return Survivors(order, group, group[_starts(run)])
+        alive = alive.only(_in_first_groups(alive, bounds.max_groups))
+    # rows: at most max_groups groups of one unit, each of them whole
+    if bounds.max_total_rows is not None:
+        alive = alive.only(_first_by_lot(part, alive.rows, alive.unit_starts, bounds.max_total_rows))
+    elif bounds.max_rows is not None:
+        alive = alive.only(_first_by_lot(part, alive.rows, alive.run_starts, bounds.max_rows))
+    # every unit still has a row, so that units correspond
+    before, after = _lengths(everything.unit_starts, len(everything.rows)), _lengths(alive.unit_starts, len(alive.rows))
+    return Survivors(alive.rows, alive.group, alive.run_starts, len(before), int(np.count_nonzero(before != after)))
 
 
-def _by_unit_then_lot(part: UnitRows) -> Int64s:
-    """An order of the rows in which units are contiguous, and in each its groups in the order of their lots."""
+def _by_unit_then_lot(part: UnitRows) -> _Ordered:
     lot = group_draw(part.unit_hash, part.group)
-    low_bits = np.uint64((1 << _GROUP_BITS) - 1)
-    key = (part.unit_hash & ~low_bits) | (lot >> np.uint64(64 - _GROUP_BITS))
-    order = np.argsort(key)
-    key = key[order]
-    same_prefix = _equal_to_previous(key & ~low_bits)
-    same_key = _equal_to_previous(key)
+    unit_bits = (64 - _row_bits(len(lot))) * 3 // 5
+    unit_mask = ~np.uint64((1 << (64 - unit_bits)) - 1)
+    order, key = _sorted_rows((part.unit_hash & unit_mask) | (lot >> np.uint64(unit_bits)))
+    same_prefix = _equal_to_previous(key & unit_mask)
     unit, group = part.unit[order], part.group[order]
-    collision = (same_prefix & _starts(unit)) | (same_key & _starts(group))
-    if not collision.any():
-        return order
-    # Two units, or two groups of one unit, share the bits of a key: put the rows of that prefix in the exact order.
-    prefix = np.cumsum(~same_prefix)
-    unsure = np.isin(prefix, prefix[collision])
-    rows = order[unsure]
-    exact = np.lexsort((part.group[rows], lot[rows], part.unit[rows], prefix[unsure]))
-    order[unsure] = rows[exact]
-    return order
+    # two units share the bits of a prefix, or two groups of one unit those of a key
+    mistaken = (same_prefix & _starts(unit)) | (_equal_to_previous(key) & _starts(group))
+    if mistaken.any():
+        _put_in_order(order, same_prefix, mistaken, [part.unit, lot, part.group])
+        unit, group = part.unit[order], part.group[order]
+    return _Ordered(order, unit, group)
 
 
-def _first_by_lot(part: UnitRows, rows: Int64s, starts: Int64s, limit: int) -> Mask | None:
-    """Which of `rows` are among the first `limit` of their run, by the lots that rows draw; `None`: all of them.
+def _in_first_groups(ordered: _Ordered, limit: int) -> Mask:
+    """Which rows are in the first `limit` groups of their unit."""
+    kept = _among_first(ordered.unit[ordered.run_starts], limit)
+    return np.repeat(kept, _lengths(ordered.run_starts, len(ordered.rows)))
+
+
+def _first_by_lot(part: UnitRows, rows: Int64s, starts: Int64s, limit: int) -> Mask:
+    """Which of `rows` are among the first `limit` of their run, by the lots that rows draw.
 
     A lot is a hash of the row's content and of how many equal rows of its run come before it, so that among equal
     rows it does not matter which, and a value that a unit has a hundred times is a hundred times as likely to stay.
     """
-    lengths = np.diff(starts, append=len(rows))
+    kept = np.ones(len(rows), np.bool_)
+    lengths = _lengths(starts, len(rows))
     too_long = lengths > limit
     if not too_long.any():
-        return None
-    unsure = np.repeat(too_long, lengths)
+        return kept
+    unsure = np.flatnonzero(np.repeat(too_long, lengths))
     chosen = rows[unsure]
     lengths = lengths[too_long]
     run = np.repeat(np.arange(len(lengths)), lengths)
@@ -162,8 +200,7 @@ def _first_by_lot(part: UnitRows, rows: Int64s, starts: Int64s, limit: int) -> M
     equal_rows = _starts(run) | _starts(content)
     lot = mix64(content + _rank_in_run(equal_rows).view(np.uint64) * _GOLDEN)
     order = order[_order_within(run, lot, [np.arange(len(lot))])]
-    kept = np.ones(len(rows), np.bool_)
-    kept[np.flatnonzero(unsure)[order]] = _rank_in_run(_starts(run)) < limit
+    kept[unsure[order]] = _among_first(run, limit)
     return kept
 
 
@@ -180,34 +217,75 @@ def _content_hash(seed: Words, columns: Sequence[Column]) -> Words:
 def _order_within(run: Int64s, key: Words, ties: Sequence[Int64s]) -> Int64s:
     """The order of rows by (run, key, ties), where `run` is ascending already; rows equal in all are in any order."""
     run_bits = max(1, int(run[-1]).bit_length())
-    packed = (run.view(np.uint64) << np.uint64(64 - run_bits)) | (key >> np.uint64(run_bits))
-    order = np.argsort(packed)
-    tied = np.flatnonzero(_equal_to_previous(packed[order]))
-    this, previous = order[tied], order[tied - 1]
-    if all(np.array_equal(column[this], column[previous]) for column in (key, *ties)):
-        return order
-    return np.lexsort((*reversed(ties), key, run))
+    order, sorted_by = _sorted_rows((run.view(np.uint64) << np.uint64(64 - run_bits)) | (key >> np.uint64(run_bits)))
+    tied = _equal_to_previous(sorted_by)
+    this, previous = order[tied], order[np.flatnonzero(tied) - 1]
+    mistaken = np.zeros(len(order), np.bool_)
+    mistaken[tied] = np.logical_or.reduce([column[this] != column[previous] for column in (key, *ties)])
+    if mistaken.any():
+        _put_in_order(order, tied, mistaken, [key, *ties])
+    return order
+
+
+def _row_bits(rows: int) -> int:
+    return max(1, (rows - 1).bit_length())
+
+
+def _sorted_rows(words: Words) -> tuple[Int64s, Words]:
+    """An order of rows by the highest bits of their words, and these in that order, the others 0.
+
+    The lowest `_row_bits` make room for the row's number: to sort integers is several times as fast as argsort.
+    """
+    numbers = np.uint64((1 << _row_bits(len(words))) - 1)
+    packed = (words & ~numbers) | np.arange(len(words), dtype=np.uint64)
+    packed.sort()
+    order = (packed & numbers).view(np.int64)
+    packed &= ~numbers
+    return order, packed
+
+
+def _put_in_order(order: Int64s, continues: Mask, mistaken: Mask, columns: Sequence[npt.NDArray[np.generic]]) -> None:
+    """Sort, by `columns` of the rows, those blocks of `order` in which something is mistaken.
+
+    Args:
+        order: rows; changed in place.
+        continues: where the block is that of the row before.
+        mistaken: where a row may be out of order.
+        columns: the first one counts most.
+    """
+    starts = np.flatnonzero(~continues)
+    blocks = np.unique(np.searchsorted(starts, np.flatnonzero(mistaken), side="right") - 1)
+    lengths = _lengths(starts, len(order))[blocks]
+    block = np.repeat(np.arange(len(blocks)), lengths)
+    places = np.arange(len(block)) + (starts[blocks] - (np.cumsum(lengths) - lengths))[block]
+    rows = order[places]
+    order[places] = rows[np.lexsort((*(column[rows] for column in reversed(columns)), block))]
 
 
 def _starts(values: npt.NDArray[np.generic]) -> Mask:
     """Where a run of equal values begins."""
-    return ~_equal_to_previous(values)
+    starts = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
+    return starts
 
 
 def _equal_to_previous(values: npt.NDArray[np.generic]) -> Mask:
-    equal = np.zeros(len(values), np.bool_)
-    np.equal(values[1:], values[:-1], out=equal[1:])
-    return equal
+    return ~_starts(values)
+
+
+def _lengths(starts: Int64s, rows: int) -> Int64s:
+    """How long the runs are that begin there."""
+    return np.diff(starts, append=rows)
 
 
 def _rank_in_run(starts: Mask) -> Int64s:
     """Each row's position in its run, from 0."""
     first = np.flatnonzero(starts)
-    return np.arange(len(starts)) - np.repeat(first, np.diff(first, append=len(starts)))
+    return np.arange(len(starts)) - np.repeat(first, _lengths(first, len(starts)))
 
 
-def _rank_of_run(new_unit: Mask, new_run: Mask) -> Int64s:
-    """Each row's run, numbered from 0 within its unit."""
-    run = np.cumsum(new_run)
-    first = np.flatnonzero(new_unit)
-    return run - np.repeat(run[first], np.diff(first, append=len(run)))
+def _among_first(run: Int64s, limit: int) -> Mask:
+    """Which elements are among the first `limit` of their run of equal values."""
+    first = np.ones(len(run), np.bool_)
+    np.not_equal(run[limit:], run[:-limit], out=first[limit:])
+    return first

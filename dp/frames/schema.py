@@ -20,12 +20,15 @@ _UNIT = (*INTEGRAL_BITS, T.StringType, T.BooleanType, T.DateType, T.BinaryType)
 
 
 def column_types(schema: T.StructType) -> dict[str, ColumnType]:
-    """The numeric columns of a schema, as a plan knows them; a real column can always hold a NaN."""
+    """The columns of a schema that aggregates may read, as a plan knows them; a real one can always hold a NaN."""
     integral = tuple(INTEGRAL_BITS)
+    numeric = integral + _REAL
     return {
-        field.name: ColumnType(isinstance(field.dataType, integral), field.nullable)
+        field.name: ColumnType(
+            isinstance(field.dataType, integral), field.nullable, isinstance(field.dataType, numeric)
+        )
         for field in schema.fields
-        if isinstance(field.dataType, (*integral, *_REAL))
+        if isinstance(field.dataType, numeric + _UNIT)
     }
 
 
@@ -33,10 +36,8 @@ def check_unit(schema: T.StructType, unit: Sequence[str]) -> None:
     """Refuse a privacy unit that is not made of existing columns with exact values.
 
     Raises:
-        InvalidArgument: no unit, a column that does not exist, or one of a floating, nested or map type.
+        InvalidArgument: a column that does not exist, or one of a floating, nested or map type.
     """
-    if not unit:
-        raise InvalidArgument("unit", unit, "name the column(s) that identify the privacy unit")
     for column in unit:
         field = _field(schema, column, "unit")
         if not isinstance(field.dataType, _UNIT):
@@ -53,6 +54,9 @@ def check_keys(schema: T.StructType, columns: Sequence[str], groups: Iterable[tu
     """
     fields = [_field(schema, column, "groupBy") for column in columns]
     for field in fields:
+        if not isinstance(field.dataType, (*INTEGRAL_BITS, T.StringType, T.BooleanType)):
+            remedy = "a key is an integer, a string or a boolean: group by a column of that type, such as a cast"
+            raise InvalidArgument("groupBy", f"{field.name} {field.dataType.simpleString()}", remedy)
         _refuse_collation(field, "keys")
     for group in groups:
         for field, key in zip(fields, group, strict=True):

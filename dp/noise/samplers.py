@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from dp.errors import InvalidArgument
 from dp.noise.entropy import RandomSource, Words, uniform_below, words
 
-__all__ = ["MAX_SCALE_DENOMINATOR", "MAX_SCALE_NUMERATOR", "MAX_VARIANCE", "discrete_gaussian", "discrete_laplace"]
+__all__ = [
+    "MAX_SCALE_DENOMINATOR",
+    "MAX_SCALE_NUMERATOR",
+    "MAX_VARIANCE",
+    "bernoulli_exp",
+    "discrete_gaussian",
+    "discrete_laplace",
+]
 
 MAX_SCALE_NUMERATOR = 1 << 55
 """A Laplace draw is U + tV with U < t <= 2^55; it passes 2^63 only where V >= 255, with probability e^-255 < 2^-367."""
@@ -105,6 +112,36 @@ def discrete_gaussian(variance: Fraction, size: int, random: RandomSource, *, pr
         raise InvalidArgument("variance", variance, "give a variance > 0 and <= 2^72")
     plan = _GaussianPlan.of(variance, precision.root_bits)
     return _collect(size, lambda n: _gaussian_batch(plan, n, random, precision))
+
+
+def bernoulli_exp(
+    whole: Integers, rest: Words, denominator: int, random: RandomSource, *, precision: Precision = _FULL
+) -> Mask:
+    """Independent bits, true with probability exp(-(whole + rest / denominator)).
+
+    Args:
+        whole: >= 0.
+        rest: 0 <= rest < denominator, of the same length.
+        denominator: 1 <= denominator <= 2^63.
+        random: the source of bytes.
+        precision: widths of the fast path.
+
+    Raises:
+        InvalidArgument: a denominator outside its range.
+
+    Guarantees:
+        Exactly this probability, however small, given uniform bytes.
+    Cost:
+        At most seven random words a bit on average.
+    Source:
+        Canonne, Kamath and Steinke 2020, Algorithm 1.
+    """
+    # `whole` successes in a row of probability 1/e, then one of probability exp(-rest / denominator)
+    alive = np.flatnonzero(_geometric(whole.size, random, precision) >= whole)
+    low = rest[alive]
+    result = np.zeros(whole.size, np.bool_)
+    result[alive] = _bernoulli_exp(alive.size, lambda i: uniform_below(denominator, i.size, random) < low[i], random)
+    return result
 
 
 def _collect(size: int, batch: Callable[[int], Integers]) -> Integers:

@@ -1,44 +1,60 @@
-"""Aggregates: what an analyst asks for, which measures it needs, and how it is computed from noised measures."""
+"""What an aggregate is: what an analyst asks for, which measures it needs, how it is computed from noised measures.
+
+The aggregates themselves stand beside this file: counts, sums, means, moments, quantiles.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Self
+from types import MappingProxyType
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
-from dp.noise.accuracy import Noise, NoiseTerm, ratio_interval
+from dp.noise.accuracy import Noise, NoiseTerm
 from dp.planning.facts import PublicFacts
-from dp.planning.fixed_point import GREATEST_REAL, FixedPoint
-from dp.planning.measures import Bins, Measure, Present, Rows, Total, Units
+from dp.planning.measures import Measure
 
 __all__ = [
     "Aggregate",
+    "Clamp",
     "ColumnType",
-    "Count",
-    "CountUnits",
+    "Demand",
     "Estimate",
     "ExpectedError",
-    "Histogram",
-    "Mean",
+    "NoiseOf",
+    "OneMeasure",
     "Opened",
     "Schema",
-    "Sum",
+    "linear",
 ]
+
+Clamp = tuple[str, Fraction | None, Fraction | None, Fraction | None]
+"""A column, its bounds, and the value that a missing one counts as."""
+
+Demand = Literal["centred", "squared"]
+"""What an aggregate needs of a clamped column's encoding; aggregates that clamp alike share one."""
 
 
 @dataclass(frozen=True)
 class ColumnType:
-    """What a plan knows of a column: whether its type is an integer type, and whether a value can be missing."""
+    """What a plan knows of a column.
+
+    Attributes:
+        integral: its type is an integer type.
+        nullable: a value can be NULL.
+        numeric: it is a number at all.
+    """
 
     integral: bool
     nullable: bool
+    numeric: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,12 +62,22 @@ class Schema:
     """What an aggregate may know when it chooses its measures.
 
     Attributes:
-        columns: numeric columns by name.
-        centred: the clamped columns whose sum is taken from the middle of the bounds, because a mean needs it so.
+        columns: columns by name.
+        demands: what the query's aggregates together need of each clamped column's encoding.
+        square_bits: encoded values that are squared stay below 2^square_bits, so that no sum of squares wraps.
+        groups: how many groups there are; None where keys are private.
+        noise_norm: 1 where noise follows L1 sensitivities (Laplace), 2 where it follows L2 (Gaussian).
     """
 
     columns: Mapping[str, ColumnType]
-    centred: frozenset[tuple[object, ...]] = frozenset()
+    demands: Mapping[Clamp, frozenset[Demand]] = field(default_factory=lambda: MappingProxyType({}))
+    square_bits: int = 20
+    groups: int | None = 1
+    noise_norm: Literal[1, 2] = 1
+
+    def demanded(self, clamp: Clamp) -> frozenset[Demand]:
+        """What is needed of the encoding of this clamped column."""
+        return self.demands.get(clamp, frozenset())
 
 
 NoiseOf = Callable[[Measure, float], NoiseTerm]
@@ -63,11 +89,13 @@ class Opened:
     """Opened (noised) cells by measure, and the noise that they carry.
 
     Attributes:
-        cells: a measure's cells, int64; shape (groups,) or (groups, width).
+        groups: how many groups there are.
+        cells: a measure's cells, int64; shape (groups, *measure.shape), but for what is not counted by group.
         noise: a measure's noise with a coefficient, as a term of a sum.
         confidence: of every interval, such as 0.95.
     """
 
+    groups: int
     cells: Callable[[Measure], NDArray[np.int64]]
     noise: NoiseOf
     confidence: float
@@ -82,12 +110,14 @@ class Estimate:
         stddev: standard deviation of the noise, given the released values.
         lower: lower end of the interval, which covers noise only: neither clamping nor rows that bounding dropped.
         upper: upper end of it.
+        labels: what each value belongs to, as text, where that is part of the answer.
     """
 
     values: NDArray[np.int64] | NDArray[np.float64]
     stddev: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    labels: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,10 +127,12 @@ class ExpectedError:
     Attributes:
         half_width: of the interval.
         per_row: it is to be divided by the (unknown) number of rows of the group, as a mean's is.
+        of: what it is the error of, where not of the value itself: its square, or its rank.
     """
 
     half_width: float
     per_row: bool = False
+    of: Literal["value", "square", "rank"] = "value"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +172,19 @@ class Aggregate(ABC):
         return replace(self, share=exact)
 
     @property
-    def source(self) -> str | None:
-        """The column that is read, or None."""
-        return None
+    def sources(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return ()
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the columns that are read must be numbers."""
+        return True
+
+    @property
+    def demands(self) -> Mapping[Clamp, frozenset[Demand]]:
+        """What it needs of the encodings of clamped columns."""
+        return {}
 
     def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
         """The aggregate with its bounds filled in from the declared facts, checked against the schema.
@@ -151,8 +193,11 @@ class Aggregate(ABC):
             InvalidArgument: no such column, a column that is not numeric, or no bounds anywhere.
         """
         _ = facts
-        if self.source is not None and self.source not in columns:
-            raise InvalidArgument("column", self.source, f"no such numeric column; there are {sorted(columns)}")
+        usable = sorted(name for name, kind in columns.items() if kind.numeric or not self.numeric)
+        for source in self.sources:
+            if source not in usable:
+                kind = "numeric column" if self.numeric else "column that can be read"
+                raise InvalidArgument("column", source, f"no such {kind}; there are {usable}")
         return self
 
     @abstractmethod
@@ -173,166 +218,23 @@ class Aggregate(ABC):
         return {"aggregate": type(self).__name__, **shown}
 
 
-def _linear(values: NDArray[np.int64] | NDArray[np.float64], terms: list[NoiseTerm], confidence: float) -> Estimate:
+def linear(values: NDArray[np.int64] | NDArray[np.float64], terms: list[NoiseTerm], confidence: float) -> Estimate:
+    """Values that carry this sum of noise, each with its interval."""
     noise = Noise(tuple(terms))
     reach, real = noise.quantile(confidence), values.astype(np.float64)
     return Estimate(values, np.full(values.shape, noise.stddev), real - reach, real + reach)
 
 
-class _CellCount(Aggregate):
+class OneMeasure(Aggregate):
     """An aggregate that is one measure as it stands."""
 
     def estimate(self, schema: Schema, opened: Opened) -> Estimate:
         (measure,) = self.measures(schema)
-        return _linear(opened.cells(measure), [opened.noise(measure, 1.0)], opened.confidence)
+        return linear(opened.cells(measure), [opened.noise(measure, 1.0)], opened.confidence)
 
     def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
         (measure,) = self.measures(schema)
         return ExpectedError(Noise((noise(measure, 1.0),)).quantile(confidence))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Count(_CellCount):
-    """The number of rows of a group."""
-
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
-        return (Rows(),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CountUnits(_CellCount):
-    """The number of privacy units of a group."""
-
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
-        return (Units(),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histogram(_CellCount):
-    """Rows per bin of a column."""
-
-    column: str
-    edges: tuple[Fraction, ...]
-
-    @property
-    def source(self) -> str | None:
-        return self.column
-
-    def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
-        resolved = super().resolve(facts, columns)
-        greatest = 2**62 if columns[self.column].integral else GREATEST_REAL
-        for edge in self.edges:
-            if abs(edge) > greatest:
-                remedy = "edges stay within 2^62 for integer columns, within 2^256 for others"
-                raise InvalidArgument("edges", str(edge), remedy)
-        return resolved
-
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
-        return (Bins(self.column, self.edges, schema.columns[self.column].integral),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Bounded(Aggregate):
-    """An aggregate of a clamped column."""
-
-    column: str
-    lower: Fraction | None
-    upper: Fraction | None
-    missing: Fraction | None = None
-
-    @property
-    def source(self) -> str | None:
-        return self.column
-
-    @property
-    def clamped(self) -> tuple[object, ...]:
-        """What makes two sums the same: column, bounds, and what a missing value counts as."""
-        return (self.column, self.lower, self.upper, self.missing)
-
-    def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
-        super().resolve(facts, columns)
-        resolved = self
-        if self.lower is None or self.upper is None:
-            if self.column not in facts.bounds:
-                remedy = f"give {self.column!r} a lower and an upper bound, here or as a declared fact of the table"
-                raise InvalidArgument("bounds", None, remedy)
-            lower, upper = facts.bounds[self.column]
-            resolved = replace(self, lower=lower, upper=upper)
-        resolved._total(Schema(columns), centred=True)  # bounds that no encoding holds are refused here
-        return resolved
-
-    def _total(self, schema: Schema, *, centred: bool) -> Total:
-        if self.lower is None or self.upper is None:
-            raise InvalidArgument("bounds", None, f"{self.column!r} needs a lower and an upper bound")
-        integral = schema.columns[self.column].integral
-        encoding = FixedPoint.plan(self.lower, self.upper, integral=integral, centred=centred)
-        return Total(self.column, encoding, self.missing)
-
-    def _present(self, schema: Schema) -> Measure:
-        kind = schema.columns[self.column]
-        always = self.missing is not None or (kind.integral and not kind.nullable)
-        return Rows() if always else Present(self.column, kind.integral)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sum(_Bounded):
-    """The sum of a column, every row's value clamped to the bounds."""
-
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
-        if self.clamped not in schema.centred:
-            return (self._total(schema, centred=False),)
-        return (self._total(schema, centred=True), self._present(schema))
-
-    def estimate(self, schema: Schema, opened: Opened) -> Estimate:
-        parts = self._coefficients(schema)
-        values = np.sum([opened.cells(measure) * coefficient for measure, coefficient in parts], axis=0)
-        return _linear(values, [opened.noise(*part) for part in parts], opened.confidence)
-
-    def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
-        return ExpectedError(Noise(tuple(noise(*part) for part in self._coefficients(schema))).quantile(confidence))
-
-    def _coefficients(self, schema: Schema) -> list[tuple[Measure, float]]:
-        total, *counted = self.measures(schema)
-        assert isinstance(total, Total)
-        # a sum from the middle of the bounds lacks the middle, once a row
-        centre = [(rows, float(total.encoding.centre_value)) for rows in counted]
-        return [(total, float(total.encoding.unit)), *centre]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mean(_Bounded):
-    """The mean of a column over its non-missing rows, every row's value clamped to the bounds."""
-
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
-        return (self._total(schema, centred=True), self._present(schema))
-
-    def estimate(self, schema: Schema, opened: Opened) -> Estimate:
-        total, rows = self._total(schema, centred=True), self._present(schema)
-        encoding = total.encoding
-        unit, centre = float(encoding.unit), float(encoding.centre_value)
-        low, high = encoding.lower * unit, encoding.upper * unit
-        sums, counts = opened.cells(total) * unit, opened.cells(rows).astype(np.float64)
-        values = np.clip(centre + sums / np.maximum(counts, 1.0), low, high)
-        sum_noise, count_noise = Noise((opened.noise(total, unit),)), Noise((opened.noise(rows, 1.0),))
-        lower, upper = ratio_interval(
-            sums,
-            counts,
-            numerator_noise=sum_noise,
-            denominator_noise=count_noise,
-            centre=centre,
-            lower=low,
-            upper=high,
-            confidence=opened.confidence,
-        )
-        spread = np.hypot(sum_noise.stddev, (values - centre) * count_noise.stddev)
-        stddev = np.minimum(spread / np.maximum(counts, 1.0), high - low)
-        return Estimate(values, stddev, np.minimum(lower, values), np.maximum(upper, values))
-
-    def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
-        total, rows = self._total(schema, centred=True), self._present(schema)
-        unit = float(total.encoding.unit)
-        worst = total.encoding.greatest * unit  # the mean is this far from the middle of the bounds, or nearer
-        return ExpectedError(Noise((noise(total, unit), noise(rows, worst))).quantile(confidence), per_row=True)
 
 
 def _public(value: object) -> object:

@@ -16,7 +16,8 @@ MAX_BOUND = 2**31 - 1
 class ContributionBounds:
     """The most that one privacy unit contributes; enforced on the rows, so that a sensitivity can rely on it.
 
-    Either `max_groups` and `max_rows` together, or `max_total_rows`, to which `max_groups` may be added.
+    Either `max_groups` with `max_rows`, or `max_total_rows`, to which `max_groups` may be added; or `max_groups` alone,
+    which suffices where nothing is counted by rows: for units, and for sums of units' totals.
 
     Args:
         max_groups: groups of one unit (L0), 1..MAX_BOUND.
@@ -40,8 +41,6 @@ class ContributionBounds:
                 raise InvalidArgument("max_rows", self.max_rows, "leave it out where max_total_rows is given")
         elif self.max_groups is None:
             raise InvalidArgument("max_groups", None, "give max_groups and max_rows, or max_total_rows")
-        elif self.max_rows is None:
-            raise InvalidArgument("max_rows", None, "give it together with max_groups, or give max_total_rows")
 
     @property
     def groups(self) -> int:
@@ -51,7 +50,14 @@ class ContributionBounds:
 
     @property
     def rows_per_group(self) -> int:
-        """Linf: the most surviving rows of one unit in one group."""
+        """Linf: the most surviving rows of one unit in one group.
+
+        Raises:
+            InvalidArgument: rows are not bounded.
+        """
+        if self.max_rows is None and self.max_total_rows is None:
+            remedy = "what adds up rows needs a bound on them: give max_rows with max_groups, or max_total_rows"
+            raise InvalidArgument("max_rows", None, remedy)
         return _first_given(self.max_rows, self.max_total_rows)
 
     @property

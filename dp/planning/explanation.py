@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
+from dp.noise.selection import Selection
 from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import ContributionBounds
-from dp.planning.measures import Total
+from dp.planning.facts import PublicFacts
 from dp.planning.plan import Part, Plan
 
 __all__ = ["Explanation", "explain_plan"]
@@ -52,9 +53,9 @@ def explain_plan(
     sections = {
         "Query": (
             *sources,
-            *(f"where {condition}" for condition in query.filters),
-            f"{plan.groups} public group(s) by {groups}",
-            f"privacy unit: {', '.join(query.facts.unit)}; at most {_limits(bounds)} of one unit are used, the rest "
+            *query.filters,
+            f"{plan.groups} public group(s) by {groups}" if plan.selection is None else f"private groups by {groups}",
+            f"privacy unit: {_unit(query.facts)}; at most {_limits(bounds)} of one unit are used, the rest "
             "is dropped and no interval covers that",
         ),
         "Price": (
@@ -62,22 +63,39 @@ def explain_plan(
             "neighbours: all rows of one unit, added or removed"
             + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
         ),
+        **({} if plan.selection is None else {"Private keys": _selection(plan.selection)}),
         "Noise": tuple(_noise(plan, part) for part in plan.parts),
         "Expected error (95%)": tuple(f"{a.name}: {_expected(plan, a)}" for a in query.aggregates),
     }
     return Explanation({**sections, **(more or {})})
 
 
+def _unit(facts: PublicFacts) -> str:
+    of_one = ", ".join(facts.unit) or "every row by itself"
+    return of_one if facts.group_size == 1 else f"any {facts.group_size} together of {of_one}"
+
+
+def _selection(selection: Selection) -> tuple[str, ...]:
+    half, sure = selection.threshold_at(0.5), selection.threshold_at(0.99)
+    return (
+        f"a group is named by its number of units, drawn by {selection.kind.replace('_', ' ')}: "
+        f"with {half} units half of the time, with {sure} in 99 of 100",
+        f"the selection spends epsilon={float(selection.epsilon):.4g}, delta={float(selection.delta):.4g}",
+    )
+
+
 def _limits(bounds: ContributionBounds) -> str:
     if bounds.max_rows is not None:
         return f"{bounds.max_rows} row(s) in each of {bounds.groups} group(s)"
+    if bounds.max_total_rows is None:
+        return f"{bounds.groups} group(s)"
     groups = "" if bounds.max_groups is None else f" in {bounds.max_groups} group(s)"
     return f"{bounds.rows} row(s){groups}"
 
 
 def _noise(plan: Plan, part: Part) -> str:
     """One measure's sensitivity and noise, in the unit of its column."""
-    unit = float(part.measure.encoding.unit) if isinstance(part.measure, Total) else 1.0
+    unit = float(part.measure.unit)
     source = getattr(part.measure, "source", None)
     name = f"{part.measure.to_json()['measure']}{f'({source})' if source else ''}"
     family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
@@ -89,4 +107,5 @@ def _noise(plan: Plan, part: Part) -> str:
 
 def _expected(plan: Plan, aggregate: Aggregate) -> str:
     error = aggregate.expected_error(plan.query.schema, plan.noise_term, 0.95)
-    return f"± {error.half_width:,.4g}" + (" / rows of the group" if error.per_row else "")
+    width = f"± {error.half_width:,.4g}" + (" / rows of the group" if error.per_row else "")
+    return width if error.of == "value" else f"{width}, in its {error.of}"

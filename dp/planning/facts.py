@@ -24,22 +24,32 @@ class PublicFacts:
 
     Attributes:
         unit: columns that together identify the privacy unit; a row in which one of them is NULL belongs to
-            nobody and is dropped.
+            nobody and is dropped. No column: every row is a unit of its own.
         bounds: column -> (lower, upper), the clamp that an aggregate uses when it names none.
         keys: column -> the public list of its group keys.
         max_units: the greatest number of units that the table may hold; proves at plan time that no sum wraps.
+        group_size: how many units the guarantee protects together (group privacy).
+        rows_per_unit: where every row is a unit of its own, the most rows that one can have become since.
     """
 
     unit: tuple[str, ...]
     bounds: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=lambda: MappingProxyType({}))
     keys: Mapping[str, tuple[Key, ...]] = field(default_factory=lambda: MappingProxyType({}))
     max_units: int = DEFAULT_MAX_UNITS
+    group_size: int = 1
+    rows_per_unit: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.unit, tuple) or not self.unit:
-            raise InvalidArgument("unit", self.unit, "give a tuple of column names")
+        if not isinstance(self.unit, tuple):
+            raise InvalidArgument("unit", self.unit, "give a tuple of column names, an empty one where rows are units")
         for column, pair in self.bounds.items():
             if not all(isinstance(bound, Fraction) for bound in pair):
                 raise InvalidArgument("bounds", {column: pair}, "give exact Fractions; lake.Table reads other numbers")
-        if not isinstance(self.max_units, int) or self.max_units < 1:
-            raise InvalidArgument("max_units", self.max_units, "a table holds at least one unit")
+        for name in ("max_units", "group_size", "rows_per_unit"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise InvalidArgument(name, count, "give an integer of at least 1")
+        if self.unit and self.rows_per_unit != 1:
+            raise InvalidArgument(
+                "rows_per_unit", self.rows_per_unit, "only rows that are units have it; leave it at 1"
+            )

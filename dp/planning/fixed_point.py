@@ -70,10 +70,35 @@ class FixedPoint:
             raise InvalidArgument("bounds", (str(lower), str(upper)), "bounds of integer columns stay within 2^52")
         return cls(integral, shift, low, high, (low + high) // 2 if centred else 0)
 
+    @classmethod
+    def squarable(cls, lower: Fraction, upper: Fraction, *, integral: bool, bits: int) -> FixedPoint:
+        """Choose a resolution, and count from the middle, so that no encoded value is greater than 2^bits.
+
+        Args:
+            lower: declared lower bound.
+            upper: declared upper bound, >= lower.
+            integral: the column has an integer type; resolution 1 where that is fine enough, a power of two otherwise.
+            bits: 1..26; squares of encoded values stay below 2^(2 bits).
+
+        Raises:
+            InvalidArgument: as `plan`.
+        """
+        exact = cls.plan(lower, upper, integral=integral, centred=True)
+        if integral and exact.greatest <= 2**bits:
+            return exact
+        half = max((upper - lower) / 2, max(abs(lower), abs(upper)) / 2**26, Fraction(1, 2**64))
+        shift = bits - 1 - _log2_ceiling(half)
+        low, high = (round(bound * Fraction(2) ** shift) for bound in (lower, upper))
+        return cls(False, shift, low, high, (low + high) // 2)
+
     @property
     def greatest(self) -> int:
         """The greatest absolute encoded value: one row's sensitivity, in encoded units."""
         return max(abs(self.lower - self.centre), abs(self.upper - self.centre))
+
+    def unclamped(self) -> FixedPoint:
+        """The same resolution for values that have no bound of their own: saturating far beyond any."""
+        return FixedPoint(self.integral, self.shift, -_GREATEST_BOUND, _GREATEST_BOUND, 0)
 
     @property
     def unit(self) -> Fraction:
@@ -84,6 +109,10 @@ class FixedPoint:
     def centre_value(self) -> Fraction:
         """The value that encodes to zero."""
         return self.centre * self.unit
+
+    def encoded(self, value: Fraction) -> int:
+        """What a public value is encoded as."""
+        return max(min(round(value / self.unit), self.upper), self.lower) - self.centre
 
     def encode(self, value: Column) -> Column:
         """The encoded column (long); NULL where `value` is NULL or NaN; infinities are clamped. Never raises on a row.

@@ -7,8 +7,8 @@ add noise while how many of these may collude.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -23,12 +23,14 @@ from dp.accounting.calibration import (
     laplace_scale,
     zcdp_rho,
 )
-from dp.accounting.events import Composed, PureEvent, ZcdpEvent
+from dp.accounting.events import Composed, DeltaEvent, PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.noise.accuracy import NoiseTerm
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
+from dp.noise.selection import Selection
+from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure, Sensitivity
 from dp.planning.query import Query
 
@@ -37,7 +39,7 @@ __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_pla
 MAX_CELLS = 2**26
 """Cells of one release: half a GiB of words, which a ledger still keeps in one entry."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised when the same plan fields come to mean something else, so that no stored release answers the new question."""
 
 _WRAP_LOG2_PROBABILITY = 64
@@ -97,29 +99,37 @@ class Plan:
 
     Attributes:
         query: what is asked.
+        keys: the groups of the vector, one tuple per group; none yet where keys are private.
         guarantee: what the release satisfies, towards everybody who sees it.
         parties: how many tables are added up.
         parties_per_unit: at how many of them one unit may have rows.
         noise: who adds noise.
         parts: the measures, in the order of their cells.
+        selection: how private keys are chosen, or None.
     """
 
     query: Query
+    keys: tuple[Group, ...]
     guarantee: Budget
     parties: int
     parties_per_unit: int
     noise: NoiseParties
     parts: tuple[Part, ...]
+    selection: Selection | None = None
 
     @property
     def groups(self) -> int:
-        """Number of public groups."""
-        return len(self.query.keys)
+        """Number of groups."""
+        return len(self.keys)
 
     @property
     def length(self) -> int:
         """Cells of the vector."""
-        return self.parts[-1].offset + self.parts[-1].cells
+        return self.parts[-1].offset + self.parts[-1].cells if self.parts else 0
+
+    def for_keys(self, keys: tuple[Group, ...]) -> Plan:
+        """The plan of the vector for private keys that were chosen: the same noise, another number of groups."""
+        return replace(self, keys=keys, parts=tuple(_located(self.parts, len(keys))))
 
     def price(self, kind: type[Budget]) -> Budget:
         """What the release costs on a ledger of this kind.
@@ -133,7 +143,8 @@ class Plan:
             raise InvalidArgument(
                 "rho", str(self.guarantee.rho), f"this ledger counts in {kind.__name__}: give epsilon"
             )
-        return price(Composed(tuple(part.event for part in self.parts)), kind)
+        chosen = () if self.selection is None else (PureEvent(self.selection.epsilon), DeltaEvent(self.selection.delta))
+        return price(Composed((*(part.event for part in self.parts), *chosen)), kind)
 
     def part_of(self, measure: Measure) -> Part:
         """The part that belongs to a measure of the query."""
@@ -174,6 +185,7 @@ class Plan:
             "parties": self.parties,
             "parties_per_unit": self.parties_per_unit,
             "noise_parties": vars(self.noise),
+            "selection": None if self.selection is None else self.selection.to_json(),
             "measures": [
                 {**part.measure.to_json(), "offset": part.offset, "mechanism": part.mechanism.to_json()}
                 for part in self.parts
@@ -221,46 +233,113 @@ def make_plan(
     Raises:
         InvalidArgument: a guarantee that this noise cannot give, or declared sizes for which a sum could wrap.
     """
-    families = _families(asked, noise)
-    plans = [
-        Plan(query, asked, parties, parties_per_unit, noise, _parts(query, family, parties_per_unit, noise))
-        for family in families
-    ]
+    _check_parties(query, parties)
+    families = _families(asked, query.selection_share, noise)
+    sizes = {"parties": parties, "parties_per_unit": parties_per_unit}
+    plans = [_plan(query, asked, family, **sizes, noise=noise) for family in families]
     if plans[0].length > MAX_CELLS:
-        raise InvalidArgument("keys", len(query.keys), f"a release has at most {MAX_CELLS} cells: ask in parts")
+        raise InvalidArgument("keys", plans[0].groups, f"a release has at most {MAX_CELLS} cells: ask in parts")
     best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
     _prove_range(best)
     return best
 
 
-def _families(asked: Budget, noise: NoiseParties) -> list[PureDP | Fraction]:
-    """The ways to spend the budget: an epsilon for Laplace noise, a rho for Gaussian noise."""
+@dataclass(frozen=True)
+class _Family:
+    """One way to spend the budget: an epsilon for Laplace noise or a rho for Gaussian noise, and the rest for keys.
+
+    Attributes:
+        amount: what the measures share out, all shares together being one with the selection's.
+        selection_epsilon: for choosing private keys.
+        selection_delta: likewise.
+    """
+
+    amount: PureDP | Fraction
+    selection_epsilon: Fraction = Fraction(0)
+    selection_delta: Fraction = Fraction(0)
+
+
+def _plan(
+    query: Query, asked: Budget, family: _Family, *, parties: int, parties_per_unit: int, noise: NoiseParties
+) -> Plan:
+    units_together = parties_per_unit * query.facts.group_size
+    query = replace(query, noise_norm=1 if isinstance(family.amount, PureDP) else 2)
+    keys: tuple[Group, ...] = ()
+    selection = None
+    if isinstance(query.keys, PrivateKeys):
+        selection = query.keys.selection(
+            query.bounds,
+            epsilon=family.selection_epsilon,
+            delta=family.selection_delta,
+            units_together=units_together,
+        )
+    else:
+        keys = query.keys
+    parts = tuple(_located(_parts(query, family.amount, units_together, noise, len(keys)), len(keys)))
+    return Plan(query, keys, asked, parties, parties_per_unit, noise, parts, selection)
+
+
+def _check_parties(query: Query, parties: int) -> None:
+    """What is not a sum over parties' tables needs more than adding up."""
+    if parties == 1:
+        return
+    if isinstance(query.keys, PrivateKeys):
+        raise InvalidArgument("keys", None, "over several lakes keys are public: give them, or declare them")
+    for aggregate in query.aggregates:
+        if not all(measure.adds_over_parties for measure in aggregate.measures(query.schema)):
+            raise InvalidArgument(
+                "agg", aggregate.name, "different values at several lakes do not add up: leave it out"
+            )
+
+
+def _families(asked: Budget, of_keys: Fraction, noise: NoiseParties) -> list[_Family]:
+    """The ways to spend the budget, the selection of private keys having its share."""
+    if of_keys:
+        if not isinstance(asked, ApproxDP):
+            remedy = 'private keys need a delta beside epsilon, such as delta="1e-6"; or give public keys'
+            raise InvalidArgument("delta", 0, remedy)
+        chosen, left = asked.epsilon * of_keys, asked.epsilon * (1 - of_keys)
+        laplace = _Family(PureDP(asked.epsilon), chosen, asked.delta)
+        if of_keys == 1:
+            return [laplace]
+        gaussian = _Family(zcdp_rho(left, asked.delta / 2) / (1 - of_keys), chosen, asked.delta / 2)
+        return [laplace, gaussian]
     if isinstance(asked, PureDP):
         if noise.honest > 1:
             remedy = "sums of several parties' parts are Gaussian: give a delta, or let every party add full noise"
             raise InvalidArgument("delta", 0, remedy)
-        return [asked]
+        return [_Family(asked)]
     if isinstance(asked, ApproxDP):
-        gaussian: list[PureDP | Fraction] = [zcdp_rho(asked.epsilon, asked.delta)]
-        return gaussian if noise.honest > 1 else [PureDP(asked.epsilon), *gaussian]
-    return [asked.rho]
+        gaussian = _Family(zcdp_rho(asked.epsilon, asked.delta))
+        return [gaussian] if noise.honest > 1 else [_Family(PureDP(asked.epsilon)), gaussian]
+    return [_Family(asked.rho)]
 
 
-def _parts(query: Query, family: PureDP | Fraction, parties_per_unit: int, noise: NoiseParties) -> tuple[Part, ...]:
-    parts: list[Part] = []
-    offset = 0
+def _parts(
+    query: Query, amount: PureDP | Fraction, units_together: int, noise: NoiseParties, groups: int
+) -> Iterator[Part]:
+    """The measures with their noise, not yet in their places."""
     for measure, share in query.shares.items():
-        cells = len(query.keys) * measure.width
-        sensitivity = measure.sensitivity(query.bounds).over_parties(parties_per_unit)
+        sensitivity = measure.sensitivity(query.bounds).times(units_together)
+        if isinstance(query.keys, PrivateKeys) and query.keys.other is not None:
+            # a unit's groups may all be added up in one cell of the others
+            sensitivity = Sensitivity(sensitivity.l1, sensitivity.l1**2)
         try:
-            mechanism, event = _calibrated(sensitivity, family, share, noise, cells)
+            mechanism, event = _calibrated(sensitivity, amount, share, noise, measure.cells(groups) or MAX_CELLS)
         except InvalidArgument:
-            asked = str(family.epsilon if isinstance(family, PureDP) else family)
+            asked = str(amount.epsilon if isinstance(amount, PureDP) else amount)
             remedy = "so little budget for such bounds needs more noise than integers hold: ask for more, or tighten"
             raise InvalidArgument("epsilon", asked, remedy) from None
-        parts.append(Part(measure, offset, cells, sensitivity, mechanism, event))
+        yield Part(measure, 0, 0, sensitivity, mechanism, event)
+
+
+def _located(parts: Iterable[Part], groups: int) -> Iterator[Part]:
+    """The parts one after the other, for so many groups."""
+    offset = 0
+    for part in parts:
+        cells = part.measure.cells(groups)
+        yield replace(part, offset=offset, cells=cells)
         offset += cells
-    return tuple(parts)
 
 
 def _calibrated(
@@ -291,7 +370,8 @@ def _prove_range(plan: Plan) -> None:
     bounds, units = plan.query.bounds, plan.query.facts.max_units
     for part in plan.parts:
         per_cell = part.measure.sensitivity(bounds).l1
-        tail = part.mechanism.tail_bound(_WRAP_LOG2_PROBABILITY, part.cells * plan.noise.copies * len(plan.parts))
+        draws = (part.cells or MAX_CELLS) * plan.noise.copies * len(plan.parts)
+        tail = part.mechanism.tail_bound(_WRAP_LOG2_PROBABILITY, draws)
         greatest = plan.parties * units * per_cell + plan.noise.copies * tail
         if greatest >= 2**63:
             remedy = (

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Literal
 
 from dp.errors import InvalidArgument
-from dp.planning.aggregates import Aggregate, ColumnType, Mean, Schema
+from dp.planning.aggregates import Aggregate, Clamp, ColumnType, Demand, Schema
 from dp.planning.bounds import ContributionBounds
-from dp.planning.facts import Key, PublicFacts
+from dp.planning.facts import PublicFacts
+from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure
 
-__all__ = ["Query", "canonical", "digest", "resolve_keys"]
+__all__ = ["Query", "canonical", "digest"]
 
 
-_ACCURACY_COLUMNS = frozenset({"aggregate", "bin", "value", "stddev", "lower", "upper", "confidence"})
+_ACCURACY_COLUMNS = frozenset({"aggregate", "bin", "label", "value", "stddev", "lower", "upper", "confidence"})
+
+_RING_BITS = 55  # of 63: a few dozen parties and the noise stay below the rest
+_FEWEST_SQUARE_BITS, _MOST_SQUARE_BITS = 8, 20
 
 
 @dataclass(frozen=True)
@@ -27,24 +32,26 @@ class Query:
 
     Attributes:
         by: grouping columns; empty for one group of everything.
-        keys: one tuple per group, aligned with `by`; `((),)` where `by` is empty.
+        keys: one tuple per group, aligned with `by`; `((),)` where `by` is empty; or private keys.
         bounds: contribution bounds of a unit.
         aggregates: what is asked, with bounds resolved and names distinct.
         facts: declared facts of the table.
         columns: type facts of the columns that are read.
-        filters: conditions, in the order in which they were applied, as text.
+        noise_norm: 1 or 2: which sensitivity the noise follows; measures may fit themselves to it.
+        filters: what was done to the rows before, step by step, as text: "where year = 2025".
     """
 
     by: tuple[str, ...]
-    keys: tuple[tuple[Key, ...], ...]
+    keys: tuple[Group, ...] | PrivateKeys
     bounds: ContributionBounds
     aggregates: tuple[Aggregate, ...]
     facts: PublicFacts
     columns: Mapping[str, ColumnType]
     filters: tuple[str, ...] = ()
+    noise_norm: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        if not self.aggregates:
+        if not self.aggregates and not isinstance(self.keys, PrivateKeys):
             raise InvalidArgument("agg", (), "name at least one aggregate, such as dp.count()")
         names = [*self.by, *(aggregate.name for aggregate in self.aggregates)]
         if len({name.casefold() for name in names}) < len(names):
@@ -52,31 +59,61 @@ class Query:
         taken = sorted(_ACCURACY_COLUMNS.intersection(name.casefold() for name in self.by))
         if taken:
             raise InvalidArgument("groupBy", taken, "the accuracy table has columns of that name; rename yours")
-        object.__setattr__(self, "bounds", _no_more_groups_than(self.bounds, len(self.keys)))
+        if not isinstance(self.keys, PrivateKeys):
+            object.__setattr__(self, "bounds", _no_more_groups_than(self.bounds, len(self.keys)))
         resolved = tuple(aggregate.resolve(self.facts, self.columns) for aggregate in self.aggregates)
         object.__setattr__(self, "aggregates", resolved)
 
     @property
     def schema(self) -> Schema:
         """What the aggregates may know when they choose their measures."""
-        means = (aggregate for aggregate in self.aggregates if isinstance(aggregate, Mean))
-        return Schema(self.columns, frozenset(aggregate.clamped for aggregate in means))
+        demands: dict[Clamp, frozenset[Demand]] = defaultdict(frozenset)
+        for aggregate in self.aggregates:
+            for clamp, demanded in aggregate.demands.items():
+                demands[clamp] |= demanded
+        groups = None if isinstance(self.keys, PrivateKeys) else len(self.keys)
+        return Schema(self.columns, demands, self._square_bits, groups, self.noise_norm)
+
+    @property
+    def _square_bits(self) -> int:
+        """Bits of encoded values whose squares, over all units' rows, at many parties, stay within the ring."""
+        if self.bounds.max_rows is None and self.bounds.max_total_rows is None:
+            return _MOST_SQUARE_BITS  # nothing that adds up rows is allowed
+        rows = self.facts.max_units * self.bounds.rows
+        return min(max((_RING_BITS - rows.bit_length()) // 2, _FEWEST_SQUARE_BITS), _MOST_SQUARE_BITS)
 
     @property
     def shares(self) -> dict[Measure, Fraction]:
-        """The distinct measures of the query, in order, each with its share of the budget; shares add up to one."""
+        """The distinct measures of the query, in order, each with its share of the budget.
+
+        With private keys the selection has a share, too; all shares together are one.
+        """
+        weights = self._weights()
+        return {measure: weight / self._total_weight for measure, weight in weights.items()}
+
+    @property
+    def selection_share(self) -> Fraction:
+        """The share of the selection of private keys; 0 where keys are public."""
+        return self.keys.share / self._total_weight if isinstance(self.keys, PrivateKeys) else Fraction(0)
+
+    @property
+    def _total_weight(self) -> Fraction:
+        of_keys = self.keys.share if isinstance(self.keys, PrivateKeys) else Fraction(0)
+        return sum(self._weights().values(), of_keys)
+
+    def _weights(self) -> dict[Measure, Fraction]:
         weights: dict[Measure, Fraction] = {}
+        schema = self.schema
         for aggregate in self.aggregates:
-            for measure in aggregate.measures(self.schema):
+            for measure in aggregate.measures(schema):
                 weights[measure] = max(aggregate.share, weights.get(measure, aggregate.share))
-        total = sum(weights.values())
-        return {measure: weight / total for measure, weight in weights.items()}
+        return weights
 
     def to_json(self) -> dict[str, object]:
         """The query as public plan fields; two parties that print the same ask the same."""
         return {
             "by": list(self.by),
-            "keys": [list(key) for key in self.keys],
+            "keys": self.keys.to_json() if isinstance(self.keys, PrivateKeys) else [list(key) for key in self.keys],
             "bounds": vars(self.bounds),
             "aggregates": [aggregate.to_json() for aggregate in self.aggregates],
             "unit": list(self.facts.unit),
@@ -101,47 +138,3 @@ def canonical(public: Mapping[str, object]) -> bytes:
 def digest(public: Mapping[str, object]) -> bytes:
     """SHA-256 of the canonical form."""
     return hashlib.sha256(canonical(public)).digest()
-
-
-def resolve_keys(by: Sequence[str], keys: Sequence[object] | None, facts: PublicFacts) -> tuple[tuple[Key, ...], ...]:
-    """The public list of groups: given, or made from the table's declared keys.
-
-    Args:
-        by: grouping columns.
-        keys: for one column its values; for several columns, tuples aligned with them. None: all combinations of
-            the declared keys of these columns.
-        facts: declared facts of the table.
-
-    Raises:
-        InvalidArgument: no keys anywhere, keys without columns, duplicates, floats, or tuples of another length.
-    """
-    if not by:
-        if keys is not None:
-            raise InvalidArgument("keys", list(keys)[:5], "keys belong to grouping columns; name them in groupBy")
-        return ((),)
-    if keys is None:
-        undeclared = [column for column in by if column not in facts.keys]
-        if undeclared:
-            remedy = f"give the public keys of {undeclared}, here or as a declared fact of the table"
-            raise InvalidArgument("keys", None, remedy)
-        return tuple(itertools.product(*(facts.keys[column] for column in by)))
-    if not isinstance(keys, (list, tuple, range)):
-        raise InvalidArgument("keys", keys, "give a list of keys: its order is part of the plan")
-    groups = tuple(_group(key, len(by)) for key in keys)
-    if not groups or len(set(map(_typed, groups))) < len(groups):
-        raise InvalidArgument("keys", list(keys)[:5], "give at least one key, and each only once")
-    return groups
-
-
-def _group(key: object, columns: int) -> tuple[Key, ...]:
-    group = key if isinstance(key, tuple) else (key,)
-    if len(group) != columns:
-        raise InvalidArgument("keys", key, f"every key has {columns} value(s), one for each grouping column")
-    for value in group:
-        if not isinstance(value, (int, str, bool)):
-            raise InvalidArgument("keys", value, "a key is an integer, a string or a boolean")
-    return group
-
-
-def _typed(group: tuple[Key, ...]) -> tuple[object, ...]:
-    return tuple((type(value).__name__, value) for value in group)  # True and 1 are different keys

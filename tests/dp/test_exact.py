@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+import math
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp.errors import InvalidArgument
-from dp.exact import Exact, rational
+from dp.exact import Exact, exp_above, exp_below, rational, root_above, rounded
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,24 @@ def test_a_float_is_the_decimal_that_it_prints(value: float) -> None:
 @given(st.fractions())
 def test_a_fraction_survives_its_text(value: Fraction) -> None:
     assert rational(str(value), "x") == value
+
+
+@given(st.fractions(-1200, 1200))
+def test_bounds_of_the_exponential_enclose_it_closely(value: Fraction) -> None:
+    context = Context(prec=100)
+    truth = Fraction(context.exp(context.divide(Decimal(value.numerator), Decimal(value.denominator))))
+    assert exp_below(value) < truth < exp_above(value)
+    if value >= -1000:
+        assert exp_above(value) - exp_below(value) < truth / 10**36
+
+
+@given(st.fractions(0, 10**12))
+def test_the_bound_of_the_root_lies_above_it_closely(value: Fraction) -> None:
+    assert value <= root_above(value) ** 2 <= value * (1 + Fraction(1, 10**39))
+
+
+@given(st.fractions(Fraction(1, 10**9), 10**9))
+def test_rounding_keeps_fifteen_digits_on_the_side_asked_for(value: Fraction) -> None:
+    below, above = rounded(value, math.floor), rounded(value, math.ceil)
+    assert below <= value <= above <= below * (1 + Fraction(1, 10**14))
+    assert rounded(Fraction(0), math.ceil) == 0

@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
-from lake.declared import declared_facts
+from dp.frames.declared import declared_facts
 from lake.errors import VersionUnavailable
 from lake.table import Table, _listed, _suggested_partitions
 from tests.conftest import DeltaWriter

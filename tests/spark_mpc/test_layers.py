@@ -23,8 +23,9 @@ MODULES = {
 }
 
 PUBLIC = {
-    dp: """DISTRIBUTION ZCDP ApproxDP Budget BudgetExceeded ContributionBounds InvalidArgument PrivateFrame PrivateQuery
-        PublicFacts PureDP Release SparkMpcError __version__ count count_units histogram mean sum""",
+    dp: """DISTRIBUTION ROW ZCDP ApproxDP Budget BudgetExceeded ContributionBounds InvalidArgument PrivateFrame PrivateQuery
+        PublicFacts PureDP Release SparkMpcError __version__ count count_units histogram mean normalize_id private sum
+        window""",
     lake: """Balance ClaimLost LeaseExpired Ledger LedgerError LedgerMissing SessionError Table VersionUnavailable
         delta_session require_java resolve_jars""",
     spark_mpc: """DISJOINT AbortedByPeer CertificateRefused Disagreement FederatedFrame FederatedQuery Federation

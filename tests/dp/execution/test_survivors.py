@@ -12,8 +12,9 @@ from scipy.stats import chi2
 
 from dp.errors import InvalidArgument
 from dp.execution.cells import CellMeasure, partial_cells
-from dp.execution.survivors import Column, UnitRows, _order_within, group_draw, mix64, survivors
+from dp.execution.survivors import UnitRows, _order_within, group_draw, mix64, survivors
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
+from dp.planning.cells import Column
 from tests.tools.bounding import (
     Row,
     add_up,

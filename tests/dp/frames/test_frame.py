@@ -64,8 +64,8 @@ def test_printing_shows_the_schema_and_no_row(frame: PrivateFrame) -> None:
 def test_frames_are_values(frame: PrivateFrame) -> None:
     """A derived frame leaves the one that it came from as it was."""
     narrow = frame.where("v > 1").filter("v < 9")
-    assert narrow.filters == ("v > 1", "v < 9")
-    assert frame.filters == ()
+    assert narrow.steps == ("where v > 1", "where v < 9")
+    assert frame.steps == ()
     with pytest.raises(AttributeError):
         frame.facts = FACTS  # type: ignore[misc]
 

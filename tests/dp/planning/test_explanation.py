@@ -17,7 +17,7 @@ def test_every_public_fact_of_a_plan_is_printed() -> None:
         groups=3,
         bounds=ContributionBounds(max_groups=2, max_rows=4),
     )
-    query = replace(query, filters=("v > 1", "d < 9"))
+    query = replace(query, filters=("where v > 1", "where d < 9"))
     plan = make_plan(query, dp.PureDP("1/2"), parties=3, parties_per_unit=2, noise=NoiseParties(3, 1))
     text = str(explain_plan(plan, ("claims at version 7",), {"Leaks": ("nothing else",)}))
     for said in (

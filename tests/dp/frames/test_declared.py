@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
-from lake.declared import declared_facts
+from dp.frames.declared import declared_facts
 
 SCHEMA = T.StructType(
     [

@@ -1,0 +1,168 @@
+"""What is asked of us and of every peer, in the same words. Runs in the peers' environments: standard library only.
+
+A peer is a process: it reads one request, and prints one line of JSON for every question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TextIO
+
+__all__ = [
+    "AGGREGATES",
+    "CORES",
+    "KEYS",
+    "MAX_GROUPS",
+    "MAX_ROWS",
+    "MAX_TOTAL_ROWS",
+    "VALUES",
+    "Answer",
+    "Ask",
+    "Question",
+    "Reply",
+    "Request",
+    "Unsupported",
+    "replies",
+    "serve",
+]
+
+KEYS = 1000
+VALUES = (0, 100)
+MAX_GROUPS, MAX_ROWS = 4, 4
+MAX_TOTAL_ROWS = MAX_GROUPS * MAX_ROWS  # the same L1 sensitivity
+AGGREGATES = ("count", "sum", "mean", "variance", "median")
+CORES = 2
+
+Answer = Mapping[str, Mapping[int, float]]
+"""By aggregate: the released value of every released key."""
+
+
+class Unsupported(Exception):
+    """A peer has no such feature; says what it lacks."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One release, grouped by key.
+
+    Attributes:
+        visits: folder of the Parquet files.
+        aggregates: of AGGREGATES, on one budget.
+        keys: "public" (0..KEYS - 1) or "private".
+        bounds: "groups" (MAX_GROUPS with MAX_ROWS in each) or "rows" (MAX_TOTAL_ROWS, wherever).
+        epsilon: for everything that is released.
+        delta: 0 where keys are public.
+    """
+
+    visits: str
+    aggregates: tuple[str, ...]
+    keys: str
+    bounds: str
+    epsilon: float = 1.0
+    delta: float = 0.0
+
+
+Ask = Callable[[Question], Answer]
+"""Releases the answer to a question; all of it is on the driver then. Raises Unsupported."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a peer is asked.
+
+    Attributes:
+        questions: one after another.
+        warm_up: folder of a small table, of which every question is asked first; that does not count.
+        warm_up_seconds: no further warm-up of a question is begun after so many seconds.
+        repetitions: of every question.
+        most_seconds: no further repetition is begun after so many seconds.
+    """
+
+    questions: tuple[Question, ...]
+    warm_up: str
+    warm_up_seconds: float = 0.0
+    repetitions: int = 1
+    most_seconds: float = float("inf")
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Request:
+        """What `to_json` wrote."""
+        fields = json.loads(text)
+        asked = (
+            Question(**{**question, "aggregates": tuple(question["aggregates"])}) for question in fields["questions"]
+        )
+        return cls(**{**fields, "questions": tuple(asked)})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of one question.
+
+    Attributes:
+        seconds: wall-clock time of each repetition.
+        answers: of each repetition.
+        unsupported: what is lacking, or "".
+    """
+
+    seconds: tuple[float, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    unsupported: str = ""
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Reply:
+        """What `to_json` wrote; keys are numbers again."""
+        fields = json.loads(text)
+        answers = tuple(
+            {name: {int(key): value for key, value in column.items()} for name, column in answer.items()}
+            for answer in fields["answers"]
+        )
+        return cls(tuple(fields["seconds"]), answers, fields["unsupported"])
+
+
+def replies(ask: Ask, request: Request) -> Iterator[Reply]:
+    """Ask all questions, each warmed up, timed, and repeated."""
+    for question in request.questions:
+        try:
+            started = time.perf_counter()
+            ask(small := replace(question, visits=request.warm_up))
+            while time.perf_counter() - started < request.warm_up_seconds:
+                ask(small)
+            reply = Reply()
+            while len(reply.seconds) < request.repetitions and sum(reply.seconds) < request.most_seconds:
+                start = time.perf_counter()
+                answer = ask(question)
+                seconds = time.perf_counter() - start
+                reply = replace(reply, seconds=(*reply.seconds, seconds), answers=(*reply.answers, answer))
+            yield reply
+        except Unsupported as error:
+            yield Reply(unsupported=str(error))
+
+
+def serve(open_peer: Callable[[], AbstractContextManager[Ask]]) -> None:
+    """The main program of a peer: a request on standard input, replies on standard output."""
+    request = Request.from_json(sys.stdin.readline())
+    with _replies_only() as out, open_peer() as ask:
+        for reply in replies(ask, request):
+            print(reply.to_json(), file=out, flush=True)
+
+
+@contextmanager
+def _replies_only() -> Iterator[TextIO]:
+    """Standard output for replies alone: whatever a peer or its JVM prints goes to standard error."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as out:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        yield out

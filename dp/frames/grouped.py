@@ -1,0 +1,157 @@
+"""What follows a PrivateFrame's groupBy: groups with their bounds, and queries, which explain and release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+
+from dp.accounting.ledger import BudgetLedger
+from dp.errors import InvalidArgument
+from dp.exact import Exact
+from dp.execution.one_lake import release_one_lake
+from dp.execution.release import Release
+from dp.frames.rows import PrivateRows
+from dp.frames.schema import check_keys, column_types
+from dp.planning.aggregates import Aggregate
+from dp.planning.bounds import ContributionBounds
+from dp.planning.explanation import Explanation, explain_plan
+from dp.planning.facts import PublicFacts
+from dp.planning.keys import Group, PrivateKeys, resolve_keys
+from dp.planning.names import quoted
+from dp.planning.plan import guarantee, make_plan
+from dp.planning.query import Query
+
+__all__ = ["GroupedFrame", "Limits", "PrivateQuery", "grouped"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Contribution bounds as a caller writes them; see `ContributionBounds`."""
+
+    max_groups: int | None
+    max_rows: int | None
+    max_total_rows: int | None
+
+    def bounds(self, facts: PublicFacts, columns: Sequence[str]) -> ContributionBounds:
+        """The bounds; some need not be written.
+
+        Raises:
+            InvalidArgument: bounds that are missing, or superfluous.
+        """
+        given = [bound for bound in vars(self).values() if bound is not None]
+        if not facts.unit:
+            if given:
+                remedy = (
+                    f"every row is a unit of its own, of at most {facts.rows_per_unit} row(s) now: leave bounds out"
+                )
+                raise InvalidArgument("max_rows", given[0], remedy)
+            return ContributionBounds(max_total_rows=facts.rows_per_unit)
+        if not columns and self.max_groups is None and self.max_total_rows is None and self.max_rows is not None:
+            return ContributionBounds(max_groups=1, max_rows=self.max_rows)  # there is only one group
+        return ContributionBounds(self.max_groups, self.max_rows, self.max_total_rows)
+
+
+def grouped(
+    frame: PrivateRows,
+    columns: tuple[str, ...],
+    keys: Sequence[object] | DataFrame | PrivateKeys | None,
+    limits: Limits,
+) -> GroupedFrame:
+    """Rows with their groups and bounds, checked; see `PrivateFrame.groupBy`."""
+    listed = _collected(keys, columns) if isinstance(keys, DataFrame) else keys
+    groups = resolve_keys(columns, listed, frame.facts)
+    check_keys(frame.df.schema, columns, () if isinstance(groups, PrivateKeys) else groups)
+    return GroupedFrame(frame, columns, groups, limits.bounds(frame.facts, columns))
+
+
+def _collected(keys: DataFrame, columns: Sequence[str]) -> list[object]:
+    """Public keys from an ordinary DataFrame, in an order that depends on nothing else."""
+    missing = sorted(set(columns) - set(keys.columns))
+    if missing:
+        raise InvalidArgument("keys", keys.columns, f"the keys need the grouping columns; {missing} are missing")
+    table = keys.select(*(quoted(column) for column in columns)).distinct().toArrow()
+    return sorted(zip(*(table.column(i).to_pylist() for i in range(len(columns))), strict=True), key=repr)
+
+
+@dataclass(frozen=True)
+class GroupedFrame:
+    """A PrivateFrame with groups and bounds; `agg` makes it a query."""
+
+    frame: PrivateRows
+    by: tuple[str, ...]
+    keys: tuple[Group, ...] | PrivateKeys
+    bounds: ContributionBounds
+
+    def query(self, *aggregates: Aggregate) -> Query:
+        """The public query, checked against the frame's schema.
+
+        Raises:
+            InvalidArgument: no such column, no bounds, two columns of one name.
+        """
+        if not all(isinstance(aggregate, Aggregate) for aggregate in aggregates):
+            raise InvalidArgument("agg", [str(a) for a in aggregates], "give dp aggregates, such as dp.count()")
+        types = column_types(self.frame.df.schema)
+        read = {source for aggregate in aggregates for source in aggregate.sources}
+        for column in sorted(read - types.keys()):
+            raise InvalidArgument("column", column, f"no such column; there are {sorted(types)}")
+        columns = {name: kind for name, kind in types.items() if name in read}
+        return Query(self.by, self.keys, self.bounds, aggregates, self.frame.facts, columns, self.frame.steps)
+
+    def agg(self, *aggregates: Aggregate) -> PrivateQuery:
+        """Name the aggregates, any number of them; they share one budget, split by their weights.
+
+        With private keys there may be none: the release is then the names of the groups.
+        """
+        return PrivateQuery(self.frame, self.query(*aggregates))
+
+
+@dataclass(frozen=True)
+class PrivateQuery:
+    """A query over one lake. `explain` is free; `release` pays."""
+
+    frame: PrivateRows
+    query: Query
+
+    def explain(self, epsilon: Exact | None = None, delta: Exact = 0, *, rho: Exact | None = None) -> Explanation:
+        """Plan, price and expected error, before any row is read.
+
+        Args:
+            epsilon: > 0, exact: "0.1".
+            delta: 0 <= delta < 1; above 0, Gaussian noise is used where it is smaller.
+            rho: in place of epsilon: zero-concentrated differential privacy.
+
+        Raises:
+            InvalidArgument: an impossible guarantee, or sums that could wrap.
+        """
+        plan = make_plan(self.query, guarantee(epsilon, delta, rho))
+        return explain_plan(plan, (self.frame.description,))
+
+    def release(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        ledger: BudgetLedger,
+        rho: Exact | None = None,
+        staging: str | None = None,
+    ) -> Release:
+        """Pay, draw the noise, and release; the same query on the same version is answered again for free.
+
+        Args:
+            epsilon: > 0, exact: "0.1".
+            delta: 0 <= delta < 1.
+            ledger: the owner's ledger; it is debited durably before any noise is drawn.
+            rho: in place of epsilon: zero-concentrated differential privacy.
+            staging: a private directory for vectors of more than a million cells, if executors are elsewhere.
+
+        Raises:
+            InvalidArgument: an impossible guarantee, or sums that could wrap; nothing is paid.
+            BudgetExceeded: the ledger has less left; nothing is paid.
+
+        Guarantees: the release satisfies the guarantee for neighbours that differ by all rows of one unit. What is
+            armed on the ledger is never refunded, whatever happens next.
+        """
+        plan = make_plan(self.query, guarantee(epsilon, delta, rho))
+        return release_one_lake(plan, self.frame.source, ledger, staging)

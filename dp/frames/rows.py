@@ -1,0 +1,54 @@
+"""Private rows as a value: what a run reads, what its plan says of them. The operations are `PrivateFrame`'s."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+
+from pyspark.sql import DataFrame, SparkSession
+
+from dp.execution.one_lake import Source
+from dp.frames.schema import check_unit
+from dp.planning.facts import PublicFacts
+
+__all__ = ["PrivateRows"]
+
+
+@dataclass(frozen=True)
+class PrivateRows:
+    """Rows of one table and everything public about them.
+
+    Args:
+        spark: the session in which releases appear.
+        df: the rows; its expressions must be total, since an error that depends on a row tells of it.
+        facts: what the owner declares in public.
+        name: the table's name in ledgers and explanations.
+        data_version: the pinned version; the same query on the same version is answered from the ledger. None where
+            nothing pins the rows: then no stored release ever answers for them.
+        partitions: shuffle partitions of the exchange by unit.
+        steps: what was done to the rows since they were declared, in order, as text; part of every plan.
+    """
+
+    spark: SparkSession = field(repr=False)
+    df: DataFrame = field(repr=False)
+    facts: PublicFacts
+    name: str
+    data_version: str | None
+    partitions: int = 2
+    steps: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_unit(self.df.schema, self.facts.unit)
+
+    @property
+    def source(self) -> Source:
+        """What a run reads; rows that nothing pins have another version every time."""
+        version = self.data_version or f"unpinned-{secrets.token_hex(16)}"
+        return Source(self.spark, self.df, self.name, version, self.partitions)
+
+    @property
+    def description(self) -> str:
+        """One line on where the rows come from, for `explain`."""
+        if self.data_version is None:
+            return f"{self.name}, not pinned: the guarantee covers what follows dp(...), and nothing before it"
+        return f"{self.name} at version {self.data_version}"
