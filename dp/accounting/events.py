@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from dp.accounting.calibration import distributed_gaussian_rho
 from dp.errors import InvalidArgument
 
-__all__ = ["Composed", "DeltaEvent", "Event", "PureEvent", "ZcdpEvent", "compose", "leaves"]
+__all__ = ["Composed", "DeltaEvent", "Event", "GaussianEvent", "PureEvent", "ZcdpEvent", "compose", "leaves"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +72,60 @@ class ZcdpEvent(Event):
 
 
 @dataclass(frozen=True)
+class GaussianEvent(Event):
+    """Discrete Gaussian noise on a vector of integers, which is priced more sharply than by its rho alone.
+
+    Args:
+        l2_sensitivity_squared: square of the change that one unit makes in the l2 norm, >= 1.
+        l1_sensitivity: the change that one unit makes in the l1 norm, >= 1.
+        variance_each: parameter of each party's noise, > 0, exact; at least 1/4 where there are several.
+        honest_parties: parties whose noise nobody else knows, >= 1.
+        cells: coordinates of the vector, >= 1; those that one unit can change suffice.
+
+    Raises:
+        InvalidArgument: an argument outside its range.
+    """
+
+    l2_sensitivity_squared: int
+    l1_sensitivity: int
+    variance_each: Fraction
+    honest_parties: int
+    cells: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least = Fraction(0) if self.honest_parties == 1 else Fraction(1, 4)
+        if self.variance_each <= 0 or self.variance_each < least:
+            raise InvalidArgument("variance_each", self.variance_each, "give > 0, and 1/4 for each of several parties")
+        for name in ("l2_sensitivity_squared", "l1_sensitivity", "honest_parties", "cells"):
+            if getattr(self, name) < 1:
+                raise InvalidArgument(name, getattr(self, name), f"give {name} >= 1")
+
+    @property
+    def rho(self) -> Fraction:
+        """What the noise costs in zero-concentrated differential privacy."""
+        return distributed_gaussian_rho(
+            l2_sensitivity_squared=self.l2_sensitivity_squared,
+            l1_sensitivity=self.l1_sensitivity,
+            variance_each=self.variance_each,
+            honest_parties=self.honest_parties,
+            cells=self.cells,
+        )
+
+    @property
+    def changed_cells(self) -> int:
+        """At how many coordinates one unit's change is not zero: integers that are not zero are at least one."""
+        return min(self.cells, self.l1_sensitivity, self.l2_sensitivity_squared)
+
+
+@dataclass(frozen=True)
 class DeltaEvent(Event):
     """Probability charged to delta, such as the distance between the noise drawn and the noise meant.
 
     Args:
-        delta: >= 0, exact, and added as it stands. Where a mechanism lies within a statistical distance d of one that
-            is epsilon-differentially private, charge `calibration.delta_of_distance(d, epsilon)`.
+        delta: >= 0, exact, and added as it stands. A mechanism of (epsilon, delta) is a PureEvent and a DeltaEvent.
+            Where a mechanism lies within a statistical distance d of one that is epsilon-differentially private, charge
+            `calibration.delta_of_distance(d, epsilon)`.
 
     Raises:
         InvalidArgument: a negative delta.

@@ -21,7 +21,6 @@ from dp.execution.local import GROUP, encoded_rows, input_names, key_columns, un
 from dp.noise.entropy import RandomSource
 from dp.planning.cells import CellRule, UnitCount
 from dp.planning.keys import Group, PrivateKeys
-from dp.planning.measures import Measure, Truncation
 from dp.planning.plan import MAX_CELLS, Plan
 from dp.planning.query import Query
 
@@ -75,9 +74,6 @@ def local_candidates(df: DataFrame, plan: Plan, *, partitions: int) -> Candidate
         df: the owner's rows, filtered; its expressions must be total.
         plan: with private keys.
         partitions: shuffle partitions of the exchange by unit.
-
-    Raises:
-        InvalidArgument: a measure that only public keys have.
 
     Guarantees: as `local_cells`. Rows whose key is NULL belong to no group.
     Cost: the driver holds a few words per group and cell.
@@ -135,15 +131,9 @@ def _rules(plan: Plan) -> tuple[list[CellRule], int]:
     rules: list[CellRule] = [UnitCount(_UNIT_CELL, stride)]
     first = 1
     for part in plan.parts:
-        rules += _of_groups(part.measure).rules(first, stride, names)
+        rules += part.measure.rules(first, stride, names)
         first += part.measure.width
     return rules, stride
-
-
-def _of_groups(measure: Measure) -> Measure:
-    if isinstance(measure, Truncation):
-        raise InvalidArgument("agg", "truncated_share", "it belongs to public keys: ask for it apart")
-    return measure
 
 
 def _code(query: Query, salt: int) -> Column:

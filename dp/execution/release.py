@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -83,9 +84,13 @@ def _keys(data: bytes, columns: int) -> tuple[Group, ...]:
         read = json.loads(data)
     except (ValueError, RecursionError):
         read = None
-    if not isinstance(read, list) or not all(isinstance(key, list) and len(key) == columns for key in read):
+    if not isinstance(read, list) or not all(_is_key(key, columns) for key in read):
         raise SparkMpcError("a stored release is damaged: its keys do not fit its plan")
     return tuple(tuple(key) for key in read)
+
+
+def _is_key(key: object, columns: int) -> bool:
+    return isinstance(key, list) and len(key) == columns and all(isinstance(value, (int, str, bool)) for value in key)
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
 def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64]:
     part = plan.part_of(measure)
     cells = words[part.offset : part.offset + part.cells].view(np.int64)
-    return cells.reshape(plan.groups, *measure.shape) if measure.cells(plan.groups) > measure.width else cells
+    return cells.reshape(plan.groups, *measure.shape) if measure.by_group else cells
 
 
 def _key_columns(plan: Plan) -> dict[str, pa.Array]:
@@ -177,6 +182,7 @@ class Release:
         answers: values and accuracy as Arrow tables.
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
+        chosen: bounds that were chosen privately, in words, each by a release of its own before this one.
     """
 
     plan: Plan
@@ -186,6 +192,7 @@ class Release:
     answers: Answers
     df: DataFrame = field(repr=False)
     accuracy: DataFrame = field(repr=False)
+    chosen: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of(cls, plan: Plan, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool) -> Release:
@@ -213,7 +220,8 @@ class Release:
 
     def _footer(self) -> str:
         paid = "free, answered from the ledger" if self.paid_before else f"paid {self.price}"
-        return f"95% intervals cover the noise, not clamping or bounding. {paid}, run {self.run_id[:12]}."
+        chosen = f" Chosen privately: {'; '.join(self.chosen.values())}." if self.chosen else ""
+        return f"95% intervals cover the noise, not clamping or bounding.{chosen} {paid}, run {self.run_id[:12]}."
 
 
 def _pretty_rows(release: Release) -> list[list[str]]:

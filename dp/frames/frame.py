@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
 from pyspark.sql import DataFrame
 
-from dp.frames.grouped import GroupedFrame, Limits, PrivateQuery, grouped
+from dp.errors import InvalidArgument
+from dp.frames.auto import AutoGroups, AutoQuery
+from dp.frames.grouped import GroupedFrame, Limits, PrivateQuery, resolved_groups
 from dp.frames.steps import StepRows
 from dp.planning.aggregates import Aggregate
 from dp.planning.keys import PrivateKeys
 
 __all__ = ["PrivateFrame"]
+
+Keys = Sequence[object] | DataFrame | PrivateKeys | None
 
 
 class PrivateFrame(StepRows):
@@ -21,14 +26,37 @@ class PrivateFrame(StepRows):
     those of `StepRows`.
     """
 
+    @overload
     def groupBy(
         self,
         *columns: str,
-        keys: Sequence[object] | DataFrame | PrivateKeys | None = None,
+        keys: Keys = None,
         max_groups: int | None = None,
         max_rows: int | None = None,
         max_total_rows: int | None = None,
-    ) -> GroupedFrame:
+        bounds: None = None,
+    ) -> GroupedFrame: ...
+
+    @overload
+    def groupBy(
+        self,
+        *columns: str,
+        keys: Keys = None,
+        max_groups: int | None = None,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+        bounds: Literal["auto"],
+    ) -> AutoGroups: ...
+
+    def groupBy(
+        self,
+        *columns: str,
+        keys: Keys = None,
+        max_groups: int | None = None,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+        bounds: Literal["auto"] | None = None,
+    ) -> GroupedFrame | AutoGroups:
         """Group by public or private keys, and say how much of one unit counts.
 
         Args:
@@ -39,17 +67,48 @@ class PrivateFrame(StepRows):
             max_groups: groups in which one unit counts (L0).
             max_rows: rows of one unit in each of them (Linf); may be left out where nothing adds up rows.
             max_total_rows: rows of one unit in all (L1), in place of max_rows.
+            bounds: "auto" chooses what is missing, rows of one unit and clamps of columns, from small releases that a
+                tenth of the budget each pays for.
 
         Raises:
             InvalidArgument: no bound, or keys that do not fit their columns.
         """
-        return grouped(self, columns, keys, Limits(max_groups, max_rows, max_total_rows))
+        groups, limits = resolved_groups(self, columns, keys), Limits(max_groups, max_rows, max_total_rows)
+        if bounds == "auto":
+            return AutoGroups(self, columns, groups, limits)
+        if bounds is not None:
+            raise InvalidArgument("bounds", bounds, 'give "auto", or bounds by their names')
+        return GroupedFrame(self, columns, groups, limits.bounds(self.facts, columns))
+
+    @overload
+    def agg(
+        self,
+        *aggregates: Aggregate,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+        bounds: None = None,
+    ) -> PrivateQuery: ...
+
+    @overload
+    def agg(
+        self,
+        *aggregates: Aggregate,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+        bounds: Literal["auto"],
+    ) -> AutoQuery: ...
 
     def agg(
-        self, *aggregates: Aggregate, max_rows: int | None = None, max_total_rows: int | None = None
-    ) -> PrivateQuery:
+        self,
+        *aggregates: Aggregate,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+        bounds: Literal["auto"] | None = None,
+    ) -> PrivateQuery | AutoQuery:
         """Aggregate all rows as one group; see `groupBy`."""
-        return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows).agg(*aggregates)
+        if bounds is None:
+            return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows).agg(*aggregates)
+        return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows, bounds=bounds).agg(*aggregates)
 
     def __str__(self) -> str:
         return f"PrivateFrame({', '.join(f'{name}: {kind}' for name, kind in self.df.dtypes)})"

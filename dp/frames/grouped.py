@@ -23,7 +23,7 @@ from dp.planning.names import quoted
 from dp.planning.plan import guarantee, make_plan
 from dp.planning.query import Query
 
-__all__ = ["GroupedFrame", "Limits", "PrivateQuery", "grouped"]
+__all__ = ["GroupedFrame", "Limits", "PrivateQuery", "resolved_groups"]
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,27 @@ class Limits:
                     f"every row is a unit of its own, of at most {facts.rows_per_unit} row(s) now: leave bounds out"
                 )
                 raise InvalidArgument("max_rows", given[0], remedy)
-            return ContributionBounds(max_total_rows=facts.rows_per_unit)
+            return ContributionBounds(max_groups=1, max_rows=1)  # the rows of one are protected together
         if not columns and self.max_groups is None and self.max_total_rows is None and self.max_rows is not None:
             return ContributionBounds(max_groups=1, max_rows=self.max_rows)  # there is only one group
         return ContributionBounds(self.max_groups, self.max_rows, self.max_total_rows)
 
 
-def grouped(
-    frame: PrivateRows,
-    columns: tuple[str, ...],
-    keys: Sequence[object] | DataFrame | PrivateKeys | None,
-    limits: Limits,
-) -> GroupedFrame:
-    """Rows with their groups and bounds, checked; see `PrivateFrame.groupBy`."""
+def resolved_groups(
+    frame: PrivateRows, columns: tuple[str, ...], keys: Sequence[object] | DataFrame | PrivateKeys | None
+) -> tuple[Group, ...] | PrivateKeys:
+    """The groups of a query, checked against the rows' schema; see `PrivateFrame.groupBy`."""
     listed = _collected(keys, columns) if isinstance(keys, DataFrame) else keys
     groups = resolve_keys(columns, listed, frame.facts)
-    check_keys(frame.df.schema, columns, () if isinstance(groups, PrivateKeys) else groups)
-    return GroupedFrame(frame, columns, groups, limits.bounds(frame.facts, columns))
+    check_keys(frame.df.schema, columns, _named(groups, len(columns)))
+    return groups
+
+
+def _named(groups: tuple[Group, ...] | PrivateKeys, columns: int) -> tuple[Group, ...]:
+    """The groups that are known already: public ones, or that of the others."""
+    if not isinstance(groups, PrivateKeys):
+        return groups
+    return () if groups.other is None else ((groups.other,) * columns,)
 
 
 def _collected(keys: DataFrame, columns: Sequence[str]) -> list[object]:

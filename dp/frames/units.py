@@ -19,7 +19,8 @@ from dp.planning.names import quoted
 __all__ = ["ROW", "Identity", "RowUnit", "Unit", "WindowUnit", "identify", "normalize_id", "window"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_LENGTH = re.compile(r"([1-9]\d{0,8}) (second|minute|hour|day|week)s?")
+_MOST_SECONDS = 10**13  # of a timestamp, before or after 1970; a date is cut off there, too
+_LENGTH = re.compile(r"([1-9]\d{0,4}) (second|minute|hour|day|week)s?")
 _SPACES = r" \t\n\r\u00a0"  # as a literal of the expression language
 
 
@@ -134,17 +135,21 @@ def _window_number(schema: T.StructType, unit: WindowUnit) -> Callable[[], Colum
     if time.kind == DATE and seconds % _SECONDS["day"]:
         raise InvalidArgument("length", unit.length, "a date has no hours: give whole days or weeks")
 
+    shift = -(-_MOST_SECONDS // seconds)
+
     def build() -> Column:
-        # Half a second in, so that no rounding reaches the edge of a window; nothing here makes a NULL of a time.
+        # Positive, so that the cast rounds down; half a second in, so that no rounding of doubles reaches an edge; and
+        # of operations that Spark knows to be NULL for no time: `floor` is not one of them.
         column = time.build()
         since = F.unix_date(column).cast(LONG) * F.lit(86_400) if time.kind == DATE else F.unix_seconds(column)
-        return F.floor((since.cast(DOUBLE) + F.lit(0.5)) * F.lit(1 / seconds))
+        shifted = since.cast(DOUBLE) + F.lit(shift * seconds + 0.5)
+        return (shifted * F.lit(1 / seconds)).cast(LONG) - F.lit(shift)
 
     return build
 
 
 def _names(unit: str | Sequence[str]) -> tuple[str, ...]:
-    names = (unit,) if isinstance(unit, str) else tuple(unit)
+    names = (unit,) if isinstance(unit, str) else tuple(unit) if isinstance(unit, list | tuple) else ()
     if not names or not all(isinstance(name, str) for name in names):
         raise InvalidArgument("unit", unit, "name the column(s) that identify the privacy unit, or give dp.ROW")
     if len(set(names)) != len(names):

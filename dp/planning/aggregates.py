@@ -181,6 +181,10 @@ class Aggregate(ABC):
         """Whether the columns that are read must be numbers."""
         return True
 
+    def unbounded(self, facts: PublicFacts) -> tuple[str, ...]:
+        """The columns that need bounds and have none, neither here nor declared."""
+        return ()
+
     @property
     def demands(self) -> Mapping[Clamp, frozenset[Demand]]:
         """What it needs of the encodings of clamped columns."""

@@ -28,6 +28,7 @@ __all__ = [
     "Surviving",
     "TruncatedUnits",
     "UnitCount",
+    "UnitSizes",
     "UnitTotal",
     "VectorSum",
 ]
@@ -168,6 +169,18 @@ class TruncatedUnits(CellRule):
 
 
 @dataclass(frozen=True)
+class UnitSizes(CellRule):
+    """Adds 1 per (unit, group) to the bin of its number of rows: bin i holds 2^i to 2^(i+1) - 1, the last all above."""
+
+    bins: int = 1
+
+    def contributions(self, alive: Surviving) -> Iterator[Contribution]:
+        sizes = np.bincount(alive.run, minlength=len(alive.run_group))
+        powers = np.int64(2) ** np.arange(1, self.bins)
+        yield self._cells(alive.run_group) + np.searchsorted(powers, sizes, side="right"), None
+
+
+@dataclass(frozen=True)
 class RowSum(CellRule):
     """Adds the product of columns, less `minus`, per row in which none of them, and none of others, is NULL.
 
@@ -197,7 +210,7 @@ class RowSum(CellRule):
         if counted is not None:
             group, amounts = group[counted], None if amounts is None else amounts[counted]
         if self.minus:
-            amounts = (0 if amounts is None else amounts) - np.full(len(group), self.minus)
+            amounts = (1 if amounts is None else amounts) - np.full(len(group), self.minus)
         yield self._cells(group), amounts
 
 

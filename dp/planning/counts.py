@@ -14,9 +14,9 @@ from dp.noise.accuracy import Noise
 from dp.planning.aggregates import ColumnType, Estimate, ExpectedError, NoiseOf, OneMeasure, Opened, Schema
 from dp.planning.facts import PublicFacts
 from dp.planning.fixed_point import GREATEST_REAL
-from dp.planning.measures import Bins, Distinct, Items, Measure, Rows, Truncation, Units
+from dp.planning.measures import Bins, Distinct, Items, Measure, Rows, Sizes, Truncation, Units
 
-__all__ = ["Count", "CountDistinct", "CountUnits", "Histogram", "TopK", "TruncatedShare"]
+__all__ = ["Count", "CountDistinct", "CountUnits", "Histogram", "TopK", "TruncatedShare", "UnitSizeHistogram"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,16 @@ class CountUnits(OneMeasure):
 
     def measures(self, schema: Schema) -> tuple[Measure, ...]:
         return (Units(),)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitSizeHistogram(OneMeasure):
+    """Units by their number of rows in a group, in powers of two."""
+
+    bins: int
+
+    def measures(self, schema: Schema) -> tuple[Measure, ...]:
+        return (Sizes(self.bins),)
 
 
 @dataclass(frozen=True, kw_only=True)

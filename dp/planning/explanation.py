@@ -55,8 +55,7 @@ def explain_plan(
             *sources,
             *query.filters,
             f"{plan.groups} public group(s) by {groups}" if plan.selection is None else f"private groups by {groups}",
-            f"privacy unit: {_unit(query.facts)}; at most {_limits(bounds)} of one unit are used, the rest "
-            "is dropped and no interval covers that",
+            f"privacy unit: {_unit(query.facts)}{_dropped(query.facts, bounds)}",
         ),
         "Price": (
             f"{plan.guarantee} for everything that is released; every owner's ledger pays, in its own kind of budget",
@@ -73,6 +72,12 @@ def explain_plan(
 def _unit(facts: PublicFacts) -> str:
     of_one = ", ".join(facts.unit) or "every row by itself"
     return of_one if facts.group_size == 1 else f"any {facts.group_size} together of {of_one}"
+
+
+def _dropped(facts: PublicFacts, bounds: ContributionBounds) -> str:
+    if facts.unit:
+        return f"; at most {_limits(bounds)} of one unit are used, the rest is dropped and no interval covers that"
+    return f", with up to {facts.rows_per_unit} rows that it has become" if facts.rows_per_unit > 1 else ""
 
 
 def _selection(selection: Selection) -> tuple[str, ...]:

@@ -53,3 +53,13 @@ class PublicFacts:
             raise InvalidArgument(
                 "rows_per_unit", self.rows_per_unit, "only rows that are units have it; leave it at 1"
             )
+
+    @property
+    def units_together(self) -> int:
+        """How many of what bounding takes for one unit are protected together: rows that were one row are."""
+        return self.group_size * self.rows_per_unit
+
+    @property
+    def bounded_units(self) -> int:
+        """The most that the table may hold of what bounding takes for one unit."""
+        return self.max_units * self.rows_per_unit

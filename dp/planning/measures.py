@@ -24,6 +24,7 @@ from dp.planning.cells import (
     RowSum,
     TruncatedUnits,
     UnitCount,
+    UnitSizes,
     UnitTotal,
     VectorSum,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "Present",
     "Rows",
     "Sensitivity",
+    "Sizes",
     "Squares",
     "Total",
     "TreeCells",
@@ -101,9 +103,14 @@ class Measure(ABC):
         """Whether the measure of several parties' rows together is the sum of theirs."""
         return True
 
+    @property
+    def by_group(self) -> bool:
+        """Whether every group has cells of its own."""
+        return True
+
     def cells(self, groups: int) -> int:
         """Cells in all."""
-        return groups * self.width
+        return groups * self.width if self.by_group else self.width
 
     @abstractmethod
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
@@ -153,6 +160,30 @@ class Units(Measure):
 
     def to_json(self) -> dict[str, object]:
         return {"measure": "units"}
+
+
+@dataclass(frozen=True)
+class Sizes(Measure):
+    """Units by their number of rows in a group, in powers of two; `cells.UnitSizes` says which."""
+
+    bins: int
+
+    @property
+    def width(self) -> int:
+        return self.bins
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.bins,)
+
+    def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
+        return Sensitivity(l1=bounds.groups, l2_squared=bounds.groups)
+
+    def rules(self, offset: int, stride: int, names: Names) -> tuple[CellRule, ...]:
+        return (UnitSizes(offset, stride, self.bins),)
+
+    def to_json(self) -> dict[str, object]:
+        return {"measure": "sizes", "bins": self.bins}
 
 
 @dataclass(frozen=True)
@@ -504,8 +535,9 @@ class Truncation(Measure):
     def width(self) -> int:
         return 2
 
-    def cells(self, groups: int) -> int:
-        return self.width
+    @property
+    def by_group(self) -> bool:
+        return False
 
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
         return Sensitivity(l1=2, l2_squared=2)

@@ -40,6 +40,10 @@ class _OfColumns(Aggregate):
     def sources(self) -> tuple[str, ...]:
         return self.columns
 
+    def unbounded(self, facts: PublicFacts) -> tuple[str, ...]:
+        pairs = zip(self.columns, self.bounds, strict=True)
+        return tuple(column for column, (lower, _) in pairs if lower is None and column not in facts.bounds)
+
     def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
         super().resolve(facts, columns)
         pairs = zip(self.columns, self.bounds, strict=True)

@@ -234,6 +234,7 @@ def make_plan(
         InvalidArgument: a guarantee that this noise cannot give, or declared sizes for which a sum could wrap.
     """
     _check_parties(query, parties)
+    _check_private_keys(query)
     families = _families(asked, query.selection_share, noise)
     sizes = {"parties": parties, "parties_per_unit": parties_per_unit}
     plans = [_plan(query, asked, family, **sizes, noise=noise) for family in families]
@@ -262,7 +263,7 @@ class _Family:
 def _plan(
     query: Query, asked: Budget, family: _Family, *, parties: int, parties_per_unit: int, noise: NoiseParties
 ) -> Plan:
-    units_together = parties_per_unit * query.facts.group_size
+    units_together = parties_per_unit * query.facts.units_together
     query = replace(query, noise_norm=1 if isinstance(family.amount, PureDP) else 2)
     keys: tuple[Group, ...] = ()
     selection = None
@@ -290,6 +291,14 @@ def _check_parties(query: Query, parties: int) -> None:
             raise InvalidArgument(
                 "agg", aggregate.name, "different values at several lakes do not add up: leave it out"
             )
+
+
+def _check_private_keys(query: Query) -> None:
+    """What is counted over all groups has no place among the cells of groups that nobody may know yet."""
+    if isinstance(query.keys, PrivateKeys):
+        for aggregate in query.aggregates:
+            if not all(measure.by_group for measure in aggregate.measures(query.schema)):
+                raise InvalidArgument("agg", aggregate.name, "it belongs to public keys: ask for it apart")
 
 
 def _families(asked: Budget, of_keys: Fraction, noise: NoiseParties) -> list[_Family]:
@@ -367,7 +376,7 @@ def _gaussian(
 
 def _prove_range(plan: Plan) -> None:
     """No honest sum reaches half the ring: parties x units x what a unit adds to one cell, and the noise on top."""
-    bounds, units = plan.query.bounds, plan.query.facts.max_units
+    bounds, units = plan.query.bounds, plan.query.facts.bounded_units
     for part in plan.parts:
         per_cell = part.measure.sensitivity(bounds).l1
         draws = (part.cells or MAX_CELLS) * plan.noise.copies * len(plan.parts)

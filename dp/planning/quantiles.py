@@ -38,6 +38,9 @@ class Quantiles(Aggregate):
     def sources(self) -> tuple[str, ...]:
         return (self.column,)
 
+    def unbounded(self, facts: PublicFacts) -> tuple[str, ...]:
+        return (self.column,) if self.lower is None and self.column not in facts.bounds else ()
+
     def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
         super().resolve(facts, columns)
         lower, upper = declared_bounds(self.column, self.lower, self.upper, facts)

@@ -79,7 +79,7 @@ class Query:
         """Bits of encoded values whose squares, over all units' rows, at many parties, stay within the ring."""
         if self.bounds.max_rows is None and self.bounds.max_total_rows is None:
             return _MOST_SQUARE_BITS  # nothing that adds up rows is allowed
-        rows = self.facts.max_units * self.bounds.rows
+        rows = self.facts.bounded_units * self.bounds.rows
         return min(max((_RING_BITS - rows.bit_length()) // 2, _FEWEST_SQUARE_BITS), _MOST_SQUARE_BITS)
 
     @property
@@ -118,6 +118,7 @@ class Query:
             "aggregates": [aggregate.to_json() for aggregate in self.aggregates],
             "unit": list(self.facts.unit),
             "max_units": self.facts.max_units,
+            "units_together": self.facts.units_together,
             "columns": {name: vars(kind) for name, kind in sorted(self.columns.items())},
             "filters": list(self.filters),
         }

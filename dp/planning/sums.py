@@ -64,6 +64,9 @@ class Clamped(Aggregate):
         """What makes two clamped columns the same."""
         return (self.column, self.lower, self.upper, self.missing)
 
+    def unbounded(self, facts: PublicFacts) -> tuple[str, ...]:
+        return (self.column,) if self.lower is None and self.column not in facts.bounds else ()
+
     def resolve(self, facts: PublicFacts, columns: Mapping[str, ColumnType]) -> Self:
         super().resolve(facts, columns)
         lower, upper = declared_bounds(self.column, self.lower, self.upper, facts)

@@ -26,6 +26,7 @@ from .progress import ProgressTable
 __all__ = [
     "Answers",
     "Example",
+    "exact_number",
     "read_answers",
     "run_local",
     "run_options",
@@ -145,7 +146,7 @@ def read_answers(home: Path, party: str) -> Answers:
 def run_options(job: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every example has, and turn errors and signals into messages and exit codes."""
 
-    @click.option("--epsilon", type=_fraction, default="1", show_default=True, help="What all answers cost together.")
+    @click.option("--epsilon", type=exact_number, default="1", show_default=True, help="What all answers cost together.")
     @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
     @click.option("--me", help="Run as this one party; what the launcher passes.")
     @click.option(
@@ -183,7 +184,8 @@ def show_ledgers(example: Example, home: Path) -> None:
         click.echo(wide.to_string(index=False, justify="left"))
 
 
-def _fraction(text: str) -> Fraction:
+def exact_number(text: str) -> Fraction:
+    """What an option such as --epsilon takes: "1", "0.5", "1/3"."""
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):

@@ -17,7 +17,7 @@ from tests.tools.expressions import nasty_rows, random_expression
 
 pytestmark = pytest.mark.slow
 
-BATCH, BATCHES, SEED = 60, 8, 20250101
+BATCH, BATCHES, SEED = 60, 4, 20250101
 
 
 @pytest.fixture(params=["true", "false"], ids=["ansi", "no-ansi"])
@@ -44,26 +44,13 @@ def test_random_expressions_never_raise_and_ansi_mode_changes_none(spark: SparkS
     texts = [random_expression(random, depth=1 + index % 3) for index in range(BATCH)]
     columns = [compile_expression(text, schema).build() for text in texts]
     with_ansi, without = (evaluated(spark, mode, columns) for mode in ("true", "false"))
-    different = {
-        text
-        for one, other in zip(with_ansi, without, strict=True)
-        for text, a, b in zip(texts, one, other, strict=True)
-        if a != b
-    }
-    assert different == set()
+    values = zip(texts, zip(*with_ansi, strict=True), zip(*without, strict=True), strict=True)
+    assert [text for text, one, other in values if one != other] == []
 
 
 def test_the_same_texts_left_to_spark_do_raise_and_do_differ(spark: SparkSession) -> None:
     """What the test above is able to find: planted are plain Spark expressions."""
-    for text in (
-        "1 / n",
-        "n + 1",
-        "cast(s AS int)",
-        "items[5]",
-        "abs(n)",
-        "element_at(items, 0)",
-        "hour(cast(s AS timestamp))",
-    ):
+    for text in ("1 / n", "n + 1", "cast(s AS int)", "items[5]", "abs(n)", "element_at(items, 0)", "to_date(s)"):
         with pytest.raises(PySparkException):
             evaluated(spark, "true", [F.expr(text)])
     planted = [F.expr("try_divide(n, 0)"), F.expr("size(items)")]
@@ -97,7 +84,8 @@ def test_frames_of_an_ansi_session_are_safe(spark: SparkSession, ansi: str) -> N
     frame = (
         private_rows(nasty_rows(spark)).withColumn("q", "100 / n").where("cast(s AS int) > 0 OR q * n <> 1e300 OR b")
     )
-    assert frame.explode("items", max_items=2, alias="item").where("item + n > 0 OR item % 0 IS NULL").df.collect()
+    items = frame.explode("items", max_items=2, alias="item").where("item + n > 0 OR item % 0 IS NULL")
+    assert items.select("q", "item").df.collect()
     if ansi == "true":
         with pytest.raises(PySparkException):
             nasty_rows(spark).withColumn("q", F.expr("100 / n")).collect()

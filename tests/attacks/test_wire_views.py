@@ -148,7 +148,7 @@ def record(exact: dict[str, Words], runs: int = RUNS, protocol: type[Recorded] =
             walk(parties, ledgers, protocols, exact)
             taken.append(list(wire.sent))
             (released,) = {ledger.committed for ledger in ledgers.values()}
-            opened.append(StoredRelease.from_bytes(released, CELLS).words)
+            opened.append(StoredRelease.from_bytes(released, PLAN).words)
     uploads = np.array([[upload_of(run, name) for name in NAMES] for run in taken])
     keys = {name: one.used for name, one in protocols.items()}
     return Recording(exact, taken, keys, uploads, np.array(opened))

@@ -107,7 +107,7 @@ def paid(home: Path, party: str, release: dp.Release, question: int) -> dp.Relea
     ledger = lake.Ledger.open(home / party / "ledger.sqlite")
     stored = ledger.stored_release(ledger.entries()[question].release_key)
     assert stored is not None
-    words = StoredRelease.from_bytes(stored, release.plan.length).words
+    words = StoredRelease.from_bytes(stored, release.plan).words
     cells = 200  # more than either example releases
     return replace(release, answers=make_answers(release.plan, words, confidence=1 - FALSE_ALARM / cells))
 

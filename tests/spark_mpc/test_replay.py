@@ -124,7 +124,7 @@ def words(release: dp.Release | None, ledger: Ledger) -> StoredRelease:
     (key,) = {entry.release_key for entry in ledger.entries()}
     stored = ledger.stored_release(key)
     assert stored is not None
-    return StoredRelease.from_bytes(stored, release.plan.length)
+    return StoredRelease.from_bytes(stored, release.plan)
 
 
 def spent(ledgers: Mapping[str, Ledger]) -> list[dp.Budget]:

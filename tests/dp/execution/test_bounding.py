@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from functools import partial
 
 import pyarrow as pa
 import pytest
@@ -12,17 +11,18 @@ from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
 from dp.execution.blocks import dense_vector
-from dp.execution.bounding import CellMeasure, bound_partition, bounded_cells
+from dp.execution.bounding import _Kernel, bounded_cells, bounded_groups
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
+from dp.planning.cells import BinCount, RowCount, RowSum, UnitCount
 from tests.tools.bounding import MODULUS, Row, add_up, assert_sensitivity, mix, plain_cells, reference_cells
 
 GROUPS, BINS, LARGEST, SALT = 6, 3, 9, -12345
-MEASURES = (
-    CellMeasure(0, 1, "rows"),
-    CellMeasure(6, 1, "rows", "x"),
-    CellMeasure(12, 1, "units"),
-    CellMeasure(18, 1, "sum", "x"),
-    CellMeasure(24, BINS, "rows", "bin"),
+RULES = (
+    RowCount(0, 1),
+    RowCount(6, 1, ("x",)),
+    UnitCount(12, 1),
+    RowSum(18, 1, ("x",)),
+    BinCount(24, BINS, "bin", BINS),
 )
 BOUNDS = [
     ContributionBounds(max_groups=2, max_rows=2),
@@ -52,9 +52,9 @@ def as_twin(rows, salt=SALT):
     return [Row(who, mix((who % MODULUS) ^ seed), ward, (("bin", bin_), ("x", x))) for who, ward, x, bin_ in rows]
 
 
-def spark_cells(frame, bounds, *, unit=("who",), partitions=3, salt=SALT, measures=MEASURES):
+def spark_cells(frame, bounds, *, unit=("who",), partitions=3, salt=SALT, rules=RULES):
     cells = bounded_cells(
-        frame, unit=unit, group="ward", measures=measures, bounds=bounds, salt=salt, partitions=partitions
+        frame, unit=unit, group="ward", rules=rules, bounds=bounds, salt=salt, partitions=partitions
     )
     table = cells.toArrow()
     found = table.column("cell").to_pylist()
@@ -67,7 +67,7 @@ def spark_cells(frame, bounds, *, unit=("who",), partitions=3, salt=SALT, measur
 def test_cells_equal_the_twin_for_every_order_and_partitioning(spark, bounds):
     """ATTACKS 14: order of rows, number of partitions, empty partitions."""
     rows = draw_rows(1, range(-LARGEST, LARGEST + 1))
-    expected = reference_cells(as_twin(rows), MEASURES, bounds)
+    expected = reference_cells(as_twin(rows), RULES, bounds)
     for partitions, slices in [(1, 1), (2, 7), (9, 3)]:
         random.Random(partitions).shuffle(rows)
         frame = spark.createDataFrame(rows, SCHEMA).repartition(slices)
@@ -89,7 +89,7 @@ def test_extremes_wrap_around_and_nothing_raises(spark, ansi):
     session.conf.set("spark.sql.ansi.enabled", ansi)
     rows = draw_rows(2, [-(2**63), 2**63 - 1, 2**62, -1])
     frame = session.createDataFrame(rows, SCHEMA)
-    assert spark_cells(frame, UNBOUNDED, partitions=5) == plain_cells(as_twin(rows), MEASURES)
+    assert spark_cells(frame, UNBOUNDED, partitions=5) == plain_cells(as_twin(rows), RULES)
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_without_truncation_it_is_the_plain_aggregate(spark):
     frame = spark.createDataFrame(draw_rows(3, range(-LARGEST, LARGEST + 1)), SCHEMA)
     plain = frame.groupBy("ward").agg(F.count("*"), F.count("x"), F.countDistinct("who"), F.sum("x")).collect()
     expected = {6 * measure + row[0]: row[1 + measure] % MODULUS for row in plain for measure in range(4)}
-    found = spark_cells(frame, UNBOUNDED, measures=MEASURES[:4])
+    found = spark_cells(frame, UNBOUNDED, rules=RULES[:4])
     assert found == {cell: word for cell, word in expected.items() if word}
 
 
@@ -108,7 +108,7 @@ def test_one_unit_changes_no_more_than_the_bounds(spark, bounds):
     everyone = spark_cells(spark.createDataFrame(rows, SCHEMA), bounds)
     for unit in (-(2**63), 0, 7):
         others = spark_cells(spark.createDataFrame([row for row in rows if row[0] != unit], SCHEMA), bounds)
-        assert_sensitivity(everyone, others, MEASURES, bounds, groups=GROUPS, largest=LARGEST)
+        assert_sensitivity(everyone, others, RULES, bounds, groups=GROUPS, largest=LARGEST)
 
 
 @pytest.mark.slow
@@ -117,12 +117,11 @@ def test_the_law_catches_a_plan_that_does_not_bound(spark):
     everyone = spark_cells(spark.createDataFrame(rows, SCHEMA), UNBOUNDED)
     others = spark_cells(spark.createDataFrame([row for row in rows if row[0] != 0], SCHEMA), UNBOUNDED)
     with pytest.raises(AssertionError, match="L"):
-        assert_sensitivity(everyone, others, MEASURES, BOUNDS[0], groups=GROUPS, largest=LARGEST)
+        assert_sensitivity(everyone, others, RULES, BOUNDS[0], groups=GROUPS, largest=LARGEST)
 
 
 def count_units(frame, unit):
-    measure = [CellMeasure(0, 1, "units")]
-    return spark_cells(frame, ContributionBounds(1, 1), unit=unit, measures=measure).get(0, 0)
+    return spark_cells(frame, ContributionBounds(1, 1), unit=unit, rules=[UnitCount(0, 1)]).get(0, 0)
 
 
 @pytest.mark.slow
@@ -174,7 +173,7 @@ def test_string_units_are_bounded_as_the_twin_bounds_them(spark, bounds):
     hashes = {row.who: row.hash % MODULUS for row in frame.select("who", name_hash.alias("hash")).distinct().collect()}
     twins = [row._replace(unit_hash=hashes[row.unit]) for row in as_twin(rows)]
     found = spark_cells(frame, bounds, unit=("name",), partitions=4)
-    assert found == reference_cells(twins, MEASURES, bounds)
+    assert found == reference_cells(twins, RULES, bounds)
 
 
 @pytest.mark.slow
@@ -196,7 +195,7 @@ def test_no_rows_and_one_row(spark):
 def test_two_actions_and_a_dense_vector_agree(spark):
     frame = spark.createDataFrame(draw_rows(7, range(LARGEST)), SCHEMA)
     cells = bounded_cells(
-        frame, unit=("who",), group="ward", measures=MEASURES, bounds=BOUNDS[0], salt=SALT, partitions=3
+        frame, unit=("who",), group="ward", rules=RULES, bounds=BOUNDS[0], salt=SALT, partitions=3
     )
     first = dense_vector(cells, 42)
     assert (first == dense_vector(cells, 42)).all()
@@ -207,18 +206,17 @@ def test_two_actions_and_a_dense_vector_agree(spark):
 @pytest.mark.parametrize(
     ("change", "parameter"),
     [
-        ({"unit": ()}, "unit"),
         ({"unit": ("nobody",)}, "column"),
         ({"unit": ("height",)}, "unit"),
         ({"group": "name"}, "column"),
-        ({"measures": (CellMeasure(0, 1, "sum", "height"),)}, "column"),
-        ({"measures": (CellMeasure(0, 1, "sum", "weight"),)}, "column"),
+        ({"rules": (RowSum(0, 1, ("height",)),)}, "column"),
+        ({"rules": (RowSum(0, 1, ("weight",)),)}, "column"),
         ({"partitions": 0}, "partitions"),
     ],
 )
 def test_bad_requests_are_refused_before_any_row_is_read(spark, change, parameter):
     frame = spark.range(1).selectExpr("id as who", "0 as ward", "raise_error('read') as name", "0.5D as height")
-    good = {"unit": ("who",), "group": "ward", "measures": MEASURES[:1], "bounds": BOUNDS[0], "salt": 1}
+    good = {"unit": ("who",), "group": "ward", "rules": RULES[:1], "bounds": BOUNDS[0], "salt": 1}
     with pytest.raises(InvalidArgument) as error:
         bounded_cells(frame, **{"partitions": 2, **good, **change})
     assert error.value.parameter == parameter
@@ -226,8 +224,7 @@ def test_bad_requests_are_refused_before_any_row_is_read(spark, change, paramete
 
 def test_the_worker_gets_names_not_code():
     """What is shipped must be importable from a zip: the pickle refers to the module instead of carrying it."""
-    worker = partial(bound_partition, measures=MEASURES, bounds=BOUNDS[0], salt=1)
-    shipped = cloudpickle.dumps(worker)
+    shipped = cloudpickle.dumps(_Kernel(RULES, BOUNDS[0], salt=1))
     assert b"dp.execution.bounding" in shipped
     assert len(shipped) < 1000
 
@@ -235,4 +232,4 @@ def test_the_worker_gets_names_not_code():
 def test_an_empty_partition_gives_nothing():
     empty = pa.RecordBatch.from_pylist([], pa.schema([("unit", pa.int64()), ("group", pa.int32())]))
     for batches in ([], [empty], [empty, empty]):
-        assert list(bound_partition(iter(batches), measures=MEASURES[:1], bounds=BOUNDS[0], salt=1)) == []
+        assert list(_Kernel(RULES[:1], BOUNDS[0], salt=1)(iter(batches))) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pyspark.sql import types as T
 
@@ -150,7 +152,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("condition", CONDITIONS.replace("\n", " | ").split(" | "))
+@pytest.mark.parametrize("condition", [text for text in re.split(r"\s*\n\s*| \| ", CONDITIONS) if text])
 def test_conditions_that_are_total(condition: str) -> None:
     assert compile_condition(condition, SCHEMA).text == condition
 

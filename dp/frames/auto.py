@@ -1,0 +1,242 @@
+"""`bounds="auto"`: bounds that are missing are chosen from small releases first, paid from the same budget.
+
+Every choice is a release of its own: stored, free when asked again, and on the ledger. The query follows with the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import reduce
+from operator import and_
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import functions as F
+
+from dp.accounting.accountants import price
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.events import PureEvent
+from dp.accounting.ledger import BudgetLedger
+from dp.errors import BudgetExceeded, InvalidArgument
+from dp.exact import Exact
+from dp.execution.one_lake import release_key, release_one_lake
+from dp.execution.release import Release
+from dp.frames.grouped import GroupedFrame, Limits, PrivateQuery
+from dp.frames.rows import PrivateRows
+from dp.frames.schema import column_types
+from dp.planning.aggregates import Aggregate
+from dp.planning.auto import SIZE_BINS, chosen_clamp, chosen_rows, clamp_edges
+from dp.planning.bounds import ContributionBounds
+from dp.planning.counts import Histogram, UnitSizeHistogram
+from dp.planning.explanation import Explanation
+from dp.planning.keys import Group, PrivateKeys
+from dp.planning.names import quoted
+from dp.planning.plan import guarantee, make_plan
+
+__all__ = ["AutoGroups", "AutoQuery"]
+
+_SHARE = Fraction(1, 10)
+"""Of the budget, for each kind of bound that is chosen."""
+
+_ROWS, _CLAMPS = "rows of one unit", "clamps"
+
+
+@dataclass(frozen=True)
+class AutoGroups:
+    """A PrivateFrame with groups, whose missing bounds are chosen when it is released."""
+
+    frame: PrivateRows
+    by: tuple[str, ...]
+    keys: tuple[Group, ...] | PrivateKeys
+    limits: Limits
+
+    def agg(self, *aggregates: Aggregate) -> AutoQuery:
+        """Name the aggregates; those without bounds, given or declared, get chosen ones."""
+        return AutoQuery(self, aggregates)
+
+
+@dataclass(frozen=True)
+class AutoQuery:
+    """A query whose missing bounds are chosen privately. `explain` is free; `release` pays."""
+
+    groups: AutoGroups
+    aggregates: tuple[Aggregate, ...]
+
+    def explain(self, epsilon: Exact | None = None, delta: Exact = 0, *, rho: Exact | None = None) -> Explanation:
+        """What is chosen, and at which price; the plan of the query itself depends on what is chosen.
+
+        Raises:
+            InvalidArgument: an impossible guarantee.
+        """
+        asked = guarantee(epsilon, delta, rho)
+        first = [f"{what}: {_part(asked, _SHARE)}" for what in self._missing()]
+        left = _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
+        sections = {
+            "Query": (self.groups.frame.description, *self.groups.frame.steps),
+            "Chosen first, each by a release of its own": tuple(first) or ("nothing: all bounds are given",),
+            "Price": (f"{asked} in all; the query itself: {left}",),
+        }
+        return Explanation(sections)
+
+    def release(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        ledger: BudgetLedger,
+        rho: Exact | None = None,
+        staging: str | None = None,
+    ) -> Release:
+        """Choose the missing bounds, then release the query with them; see `PrivateQuery.release`.
+
+        Raises:
+            InvalidArgument: an impossible guarantee; nothing is paid.
+            BudgetExceeded: the ledger has less left than all parts together; nothing is paid.
+            BoundsNotFound: noise hides the data; the part that was asked first is paid, the rest is not.
+
+        Guarantees: all parts together satisfy the guarantee asked for (they compose); what they cost together never
+            exceeds it.
+        """
+        asked = guarantee(epsilon, delta, rho)
+        run = _Run(asked, ledger, staging)
+        if self._missing():
+            run.check_enough(self._first(), _part(asked, _SHARE))
+        query, chosen = self._bounded(run)
+        rest = _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
+        release = run.release(query, rest)
+        return replace(release, chosen=chosen)
+
+    def _missing(self) -> list[str]:
+        limits, facts = self.groups.limits, self.groups.frame.facts
+        rows = [_ROWS] if facts.unit and limits.max_rows is None and limits.max_total_rows is None else []
+        return rows + ([_CLAMPS] if self._unbounded() else [])
+
+    def _unbounded(self) -> list[str]:
+        facts = self.groups.frame.facts
+        return sorted({column for aggregate in self.aggregates for column in aggregate.unbounded(facts)})
+
+    def _bounded(self, run: _Run) -> tuple[PrivateQuery, Mapping[str, str]]:
+        """The query with every bound in its place, and what was chosen, in words."""
+        groups, chosen = self.groups, dict[str, str]()
+        limits = groups.limits
+        if _ROWS in self._missing():
+            rows = self._rows(run)
+            limits, chosen[_ROWS] = replace(limits, max_total_rows=rows), f"at most {rows} row(s) of one unit"
+        bounds, frame = limits.bounds(groups.frame.facts, groups.by), groups.frame
+        if self._unbounded():
+            clamps = self._clamps(run, bounds)
+            for column, (lower, upper) in clamps.items():
+                chosen[column] = f"{column} within {float(lower):g} and {float(upper):g}"
+            facts = replace(frame.facts, bounds=MappingProxyType({**frame.facts.bounds, **clamps}))
+            frame = replace(frame, facts=facts)
+        return GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates), chosen
+
+    def _first(self) -> PrivateQuery:
+        """What is released first."""
+        if _ROWS in self._missing():
+            return self._sizes_query()
+        limits, facts = self.groups.limits, self.groups.frame.facts
+        return self._clamps_query(limits.bounds(facts, self.groups.by))
+
+    def _sizes_query(self) -> PrivateQuery:
+        one_group = GroupedFrame(self._rows_of_groups(), (), ((),), ContributionBounds(max_groups=1))
+        return one_group.agg(UnitSizeHistogram(name="rows_per_unit", bins=SIZE_BINS))
+
+    def _rows(self, run: _Run) -> int:
+        release = run.release(self._sizes_query(), _part(run.asked, _SHARE))
+        groups = None if isinstance(self.groups.keys, PrivateKeys) else len(self.groups.keys)
+        counts = release.answers.values.column("rows_per_unit").to_pylist()[0]
+        epsilon = _rough_epsilon(run.asked) / max(len(self.aggregates), 1)
+        return chosen_rows(_ints(counts), release.plan.parts[0].mechanism.stddev, groups, epsilon)
+
+    def _edges(self) -> dict[str, tuple[Fraction, ...]]:
+        kinds = column_types(self.groups.frame.df.schema)
+        for column in self._unbounded():
+            if column not in kinds or not kinds[column].numeric:
+                numeric = sorted(name for name, kind in kinds.items() if kind.numeric)
+                raise InvalidArgument("column", column, f"no such numeric column; there are {numeric}")
+        return {column: clamp_edges(integral=kinds[column].integral) for column in self._unbounded()}
+
+    def _clamps_query(self, bounds: ContributionBounds) -> PrivateQuery:
+        histograms = (Histogram(name=f"bins_{c}", column=c, edges=edges) for c, edges in self._edges().items())
+        limited = ContributionBounds(max_total_rows=bounds.rows)
+        return GroupedFrame(self._rows_of_groups(), (), ((),), limited).agg(*histograms)
+
+    def _clamps(self, run: _Run, bounds: ContributionBounds) -> dict[str, tuple[Fraction, Fraction]]:
+        release = run.release(self._clamps_query(bounds), _part(run.asked, _SHARE))
+        found = {}
+        for (column, edges), part in zip(self._edges().items(), release.plan.parts, strict=True):
+            counts = release.answers.values.column(f"bins_{column}").to_pylist()[0]
+            found[column] = chosen_clamp(_ints(counts), edges, part.mechanism.stddev, column)
+        return found
+
+    def _rows_of_groups(self) -> PrivateRows:
+        """The rows that the query is about: those of its public groups."""
+        frame, by, keys = self.groups.frame, self.groups.by, self.groups.keys
+        if not by or isinstance(keys, PrivateKeys):
+            return frame
+        names = [f"__auto{index}" for index in range(len(by))]
+        columns = (pa.array(list(values)) for values in zip(*keys, strict=True))
+        listed = frame.df.sparkSession.createDataFrame(pa.table(dict(zip(names, columns, strict=True))))
+        same = (F.col(name) == F.col(quoted(column)) for name, column in zip(names, by, strict=True))
+        rows = frame.df.join(F.broadcast(listed), reduce(and_, same), "left_semi")
+        return replace(frame, df=rows, steps=(*frame.steps, f"only the groups {[list(key) for key in keys]!r}"))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One budget, spent in parts."""
+
+    asked: Budget
+    ledger: BudgetLedger
+    staging: str | None
+
+    def release(self, query: PrivateQuery, part: Budget) -> Release:
+        """Release a query for a part of the budget."""
+        return release_one_lake(make_plan(query.query, part), query.frame.source, self.ledger, self.staging)
+
+    def check_enough(self, first: PrivateQuery, part: Budget) -> None:
+        """Refuse before the first part is paid, where the rest could not be.
+
+        Raises:
+            BudgetExceeded: less is left than all parts together cost.
+        """
+        plan, source = make_plan(first.query, part), first.frame.source
+        if self.ledger.stored_release(release_key(plan, {source.name: source.data_version})) is not None:
+            return  # asked before: what is left to pay is less, and the ledger checks it
+        remaining = self.ledger.remaining()
+        total = _price(self.asked, type(remaining))
+        if not all(amount <= vars(remaining)[name] for name, amount in vars(total).items()):
+            raise BudgetExceeded(f"asked {total} in all, remaining {remaining}: ask for less, or ask its steward")
+
+
+def _part(asked: Budget, share: Fraction, *, with_delta: bool = False) -> Budget:
+    """A share of a budget; delta goes to one part as a whole."""
+    if isinstance(asked, ZCDP):
+        return ZCDP(asked.rho * share)
+    if isinstance(asked, ApproxDP) and with_delta:
+        return ApproxDP(asked.epsilon * share, asked.delta)
+    return PureDP(asked.epsilon * share)
+
+
+def _price(asked: Budget, kind: type[Budget]) -> Budget:
+    """What all parts together cost at most on a ledger of this kind."""
+    if isinstance(asked, kind):
+        return asked
+    if isinstance(asked, PureDP):
+        return price(PureEvent(asked.epsilon), kind)
+    raise InvalidArgument("epsilon", str(asked), f"this ledger counts in {kind.__name__}: ask in its kind of budget")
+
+
+def _rough_epsilon(asked: Budget) -> float:
+    """An epsilon whose Laplace noise is about as wide, to compare bounds."""
+    return math.sqrt(2 * asked.rho) if isinstance(asked, ZCDP) else float(asked.epsilon)
+
+
+def _ints(counts: Sequence[int]) -> NDArray[np.int64]:
+    return np.asarray(counts, np.int64)
