@@ -21,7 +21,6 @@ from benchmarks.peers.protocol import (
     VALUES,
     Answer,
     Question,
-    Unsupported,
 )
 from dp.planning.aggregates import Aggregate
 from lake.ledger import Ledger
@@ -30,8 +29,8 @@ from lake.table import Table
 
 __all__ = ["Ours", "open_ours"]
 
+_MAX_UNITS = 10**7
 _AMPLE = dp.ApproxDP(10**6, "0.5")
-_MEDIAN = "median"
 
 
 @dataclass(frozen=True)
@@ -49,40 +48,30 @@ class Ours:
     frames: dict[str, dp.PrivateFrame] = field(default_factory=dict)
 
     def ask(self, question: Question) -> Answer:
-        """Release into a new ledger, since from that of the last time the answer would be free.
-
-        Raises:
-            Unsupported: what is asked does not exist.
-        """
+        """Release into a new ledger, since from that of the last time the answer would be free."""
         query = self.query(question)
         with tempfile.TemporaryDirectory(dir=self.ledgers) as place:
             ledger = Ledger.create(Path(place) / "ledger", capacity=_AMPLE)
             release = query.release(epsilon=str(question.epsilon), delta=str(question.delta), ledger=ledger)
         released = release.answers.values.to_pydict()
         keys = released.pop("key")
-        return {name: dict(zip(keys, map(_number, column), strict=True)) for name, column in released.items()}
+        return {name: dict(zip(keys, column, strict=True)) for name, column in released.items()}
 
     def query(self, question: Question) -> dp.PrivateQuery:
-        """The question as a query.
-
-        Raises:
-            Unsupported: what is asked does not exist.
-        """
+        """The question as a query."""
         frame = self._frame(question.visits)
         keys = list(range(KEYS)) if question.keys == "public" else None
-        aggregates = [_aggregate(name) for name in question.aggregates]
-        try:
-            if question.bounds == "rows":
-                groups = frame.groupBy("key", keys=keys, max_total_rows=MAX_TOTAL_ROWS)
-            else:
-                groups = frame.groupBy("key", keys=keys, max_groups=MAX_GROUPS, max_rows=MAX_ROWS)
-        except dp.InvalidArgument as error:
-            raise Unsupported(str(error)) from None
-        return groups.agg(*aggregates)
+        if question.bounds == "rows":
+            groups = frame.groupBy("key", keys=keys, max_total_rows=MAX_TOTAL_ROWS)
+        else:
+            groups = frame.groupBy("key", keys=keys, max_groups=MAX_GROUPS, max_rows=MAX_ROWS)
+        return groups.agg(*(_aggregate(name) for name in question.aggregates))
 
     def _frame(self, folder: str) -> dp.PrivateFrame:
         if folder not in self.frames:
-            self.frames[folder] = Table.forPath(self.spark, _as_delta(self.spark, Path(folder)), unit="user").private()
+            path = _as_delta(self.spark, Path(folder))
+            table = Table.forPath(self.spark, path, unit="user", null_units="drop", max_units=_MAX_UNITS)
+            self.frames[folder] = table.private()
         return self.frames[folder]
 
 
@@ -117,14 +106,6 @@ def _aggregate(name: str) -> Aggregate:
             return dp.sum("value", *VALUES).alias(name)
         case "mean":
             return dp.mean("value", *VALUES).alias(name)
-    # not there yet
-    make = getattr(dp, {_MEDIAN: "quantiles"}.get(name, name), None)
-    if make is None:
-        raise Unsupported(f"no {name}")
-    arguments = ([0.5], *VALUES) if name == _MEDIAN else VALUES
-    made: Aggregate = make("value", *arguments).alias(name)
-    return made
-
-
-def _number(value: object) -> float:
-    return float(value[0] if isinstance(value, list) else value)  # type: ignore[arg-type]  # a list of one rank
+        case "variance":
+            return dp.variance("value", *VALUES).alias(name)
+    return dp.median("value", *VALUES).alias(name)

@@ -89,7 +89,7 @@ class Visits:
             aggregate: one of AGGREGATES.
         """
         counts = np.bincount(self.key, minlength=KEYS).astype(np.float64)
-        sums = np.bincount(self.key, self.value, KEYS)
+        sums = np.bincount(self.key, self.value, KEYS).astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = sums / counts
             match aggregate:

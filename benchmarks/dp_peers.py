@@ -59,13 +59,8 @@ def _compare(rows: int) -> Iterator[dict[str, object]]:
 
 
 def _measured(mine: Reply, theirs: Reply) -> dict[str, object]:
-    seconds = _median(mine)
-    if mine.unsupported or theirs.unsupported:
-        return {"seconds": seconds, "skipped": mine.unsupported and f"ours: {mine.unsupported}" or theirs.unsupported}
+    seconds = statistics.median(mine.seconds)
+    if theirs.unsupported:
+        return {"seconds": round(seconds, 3), "skipped": theirs.unsupported}
     against = statistics.median(theirs.seconds)
-    assert seconds is not None
-    return {"seconds": seconds, "against_seconds": round(against, 3), "ratio": round(seconds / against, 4)}
-
-
-def _median(reply: Reply) -> float | None:
-    return round(statistics.median(reply.seconds), 3) if reply.seconds else None
+    return {"seconds": round(seconds, 3), "against_seconds": round(against, 3), "ratio": round(seconds / against, 4)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import Literal
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.planning.cells import Norm
 from dp.planning.counts import Count, CountDistinct, CountUnits, Histogram, TopK, TruncatedShare
 from dp.planning.facts import Key
-from dp.planning.keys import PrivateKeys
+from dp.planning.keys import PrivateKeys, Strategy
 from dp.planning.means import Mean, Stddev, Variance
 from dp.planning.moments import Covariance, SufficientStatistics
 from dp.planning.quantiles import Quantiles, RankValue
@@ -226,7 +225,7 @@ def truncated_share() -> TruncatedShare:
 
 def private_keys(
     *,
-    strategy: Literal["truncated_geometric", "laplace", "gaussian"] = "truncated_geometric",
+    strategy: Strategy = "best",
     min_units: int = 1,
     weight: Exact = 1,
     other: str | None = None,
@@ -234,8 +233,9 @@ def private_keys(
     """Keys that the data have, each named only if enough privacy units have it; needs a delta.
 
     Args:
-        strategy: "truncated_geometric" names the most groups; "laplace" and "gaussian" compare a noisy number of units
-            with a threshold.
+        strategy: "truncated_geometric" names the most groups where a unit is in few; "laplace" and "gaussian" compare
+            a noisy number of units with a threshold, "gaussian" being best where a unit is in many. "best" chooses
+            by these public numbers.
         min_units: groups of fewer units are never named, whatever the noise (the pre-threshold).
         weight: the selection's relative share of epsilon; every aggregate's is 1 unless it says otherwise.
         other: where all grouping columns are strings, the key under which the rows of all other groups are added up.

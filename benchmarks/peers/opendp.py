@@ -1,7 +1,7 @@
 """OpenDP's Polars interface, in one process without Spark.
 
-Which groups of a user stay: the first ones by key. The random choice, `keep="sample"`, fails in this version on the name
-of its own columns.
+Of a user's groups the first ones by key stay: the random choice, `keep="sample"`, fails in this version on the names of
+its own columns.
 """
 
 from __future__ import annotations

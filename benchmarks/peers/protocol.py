@@ -78,14 +78,14 @@ class Request:
 
     Attributes:
         questions: one after another.
-        warm_up: folder of a small table, of which every question is asked first; that does not count.
+        warm_up: folder of a small table, of which every question is asked first, which does not count; "" for none.
         warm_up_seconds: no further warm-up of a question is begun after so many seconds.
         repetitions: of every question.
         most_seconds: no further repetition is begun after so many seconds.
     """
 
     questions: tuple[Question, ...]
-    warm_up: str
+    warm_up: str = ""
     warm_up_seconds: float = 0.0
     repetitions: int = 1
     most_seconds: float = float("inf")
@@ -137,10 +137,8 @@ def replies(ask: Ask, request: Request) -> Iterator[Reply]:
     """Ask all questions, each warmed up, timed, and repeated."""
     for question in request.questions:
         try:
-            started = time.perf_counter()
-            ask(small := replace(question, visits=request.warm_up))
-            while time.perf_counter() - started < request.warm_up_seconds:
-                ask(small)
+            if request.warm_up:
+                _warm_up(ask, replace(question, visits=request.warm_up), request.warm_up_seconds)
             reply = Reply()
             while len(reply.seconds) < request.repetitions and sum(reply.seconds) < request.most_seconds:
                 start = time.perf_counter()
@@ -150,6 +148,13 @@ def replies(ask: Ask, request: Request) -> Iterator[Reply]:
             yield reply
         except Unsupported as error:
             yield Reply(unsupported=str(error))
+
+
+def _warm_up(ask: Ask, question: Question, seconds: float) -> None:
+    started = time.perf_counter()
+    ask(question)
+    while time.perf_counter() - started < seconds:
+        ask(question)
 
 
 def serve(open_peer: Callable[[], AbstractContextManager[Ask]]) -> None:

@@ -48,7 +48,7 @@ def declare(
         InvalidArgument: names the fact, its value and what to declare instead.
     """
     identity = identify(df.schema, unit)
-    rows = df.withColumns({name: build() for name, build in identity.derived.items()}) if identity.derived else df
+    rows = df.withColumns({name: build(df) for name, build in identity.derived.items()}) if identity.derived else df
     facts = declared_facts(
         rows.schema,
         unit=identity.columns,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -19,7 +19,6 @@ from dp.planning.names import quoted
 __all__ = ["ROW", "Identity", "RowUnit", "Unit", "WindowUnit", "identify", "normalize_id", "window"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
-_MOST_SECONDS = 10**13  # of a timestamp, before or after 1970; a date is cut off there, too
 _LENGTH = re.compile(r"([1-9]\d{0,4}) (second|minute|hour|day|week)s?")
 _SPACES = r" \t\n\r\u00a0"  # as a literal of the expression language
 
@@ -63,7 +62,7 @@ class Identity:
     """
 
     columns: tuple[str, ...]
-    derived: Mapping[str, Callable[[], Column]] = field(default_factory=lambda: MappingProxyType({}))
+    derived: Mapping[str, Callable[[DataFrame], Column]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def window(ids: str | Sequence[str], time: str, length: str) -> WindowUnit:
@@ -119,13 +118,14 @@ def identify(schema: T.StructType, unit: Unit) -> Identity:
     return Identity((*ids, name), MappingProxyType({**derived, name: _window_number(schema, unit)}))
 
 
-def _derived(schema: T.StructType, text: str) -> Callable[[], Column]:
+def _derived(schema: T.StructType, text: str) -> Callable[[DataFrame], Column]:
     if text.lower() in {name.lower() for name in schema.names}:
         raise InvalidArgument("unit", text, f"no such column; there are {schema.names}")
-    return compile_expression(text, schema, "unit").build
+    compiled = compile_expression(text, schema, "unit")
+    return lambda _: compiled.build()
 
 
-def _window_number(schema: T.StructType, unit: WindowUnit) -> Callable[[], Column]:
+def _window_number(schema: T.StructType, unit: WindowUnit) -> Callable[[DataFrame], Column]:
     time = compile_expression(quoted(unit.time) if unit.time in schema.names else unit.time, schema, "time")
     found = _LENGTH.fullmatch(unit.length)
     assert found is not None
@@ -135,15 +135,13 @@ def _window_number(schema: T.StructType, unit: WindowUnit) -> Callable[[], Colum
     if time.kind == DATE and seconds % _SECONDS["day"]:
         raise InvalidArgument("length", unit.length, "a date has no hours: give whole days or weeks")
 
-    shift = -(-_MOST_SECONDS // seconds)
-
-    def build() -> Column:
-        # Positive, so that the cast rounds down; half a second in, so that no rounding of doubles reaches an edge; and
-        # of operations that Spark knows to be NULL for no time: `floor` is not one of them.
+    def build(df: DataFrame) -> Column:
         column = time.build()
         since = F.unix_date(column).cast(LONG) * F.lit(86_400) if time.kind == DATE else F.unix_seconds(column)
-        shifted = since.cast(DOUBLE) + F.lit(shift * seconds + 0.5)
-        return (shifted * F.lit(1 / seconds)).cast(LONG) - F.lit(shift)
+        # half a second in, so that no rounding of doubles reaches the edge of a window
+        number = F.floor((since.cast(DOUBLE) + F.lit(0.5)) * F.lit(1 / seconds))
+        # Spark thinks that `floor` may give a NULL of its own; where the time is never NULL, neither is its window
+        return number if df.select(column).schema[0].nullable else F.coalesce(number, F.lit(0))
 
     return build
 

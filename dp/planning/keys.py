@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Literal
 
 from dp.accounting.selections import gaussian_threshold, laplace_threshold
@@ -14,10 +15,12 @@ from dp.noise.selection import Selection, TruncatedGeometric
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import Key, PublicFacts
 
-__all__ = ["Group", "PrivateKeys", "resolve_keys"]
+__all__ = ["Group", "PrivateKeys", "Strategy", "resolve_keys"]
 
 Group = tuple[Key, ...]
 """One value per grouping column."""
+
+Strategy = Literal["best", "truncated_geometric", "laplace", "gaussian"]
 
 _STRATEGIES: Mapping[str, Callable[..., Selection]] = {
     "truncated_geometric": TruncatedGeometric,
@@ -31,20 +34,21 @@ class PrivateKeys:
     """Keys that the data have, named where enough units do; made by `dp.private_keys`.
 
     Attributes:
-        strategy: how a group's number of units decides.
+        strategy: how a group's number of units decides; "best" takes the strategy that names a group with the fewest
+            units, half of the time.
         min_units: groups of fewer units are never named.
         share: the selection's relative share of epsilon, beside the aggregates' weights.
         other: the key under which all other groups are added up, or None: they are left out.
     """
 
-    strategy: Literal["truncated_geometric", "laplace", "gaussian"] = "truncated_geometric"
+    strategy: Strategy = "best"
     min_units: int = 1
     share: Fraction = Fraction(1)
     other: str | None = None
 
     def __post_init__(self) -> None:
-        if self.strategy not in _STRATEGIES:
-            raise InvalidArgument("strategy", self.strategy, f"a strategy is one of {sorted(_STRATEGIES)}")
+        if self.strategy != "best" and self.strategy not in _STRATEGIES:
+            raise InvalidArgument("strategy", self.strategy, f"a strategy is one of {['best', *_STRATEGIES]}")
         if not isinstance(self.min_units, int) or isinstance(self.min_units, bool) or self.min_units < 1:
             raise InvalidArgument("min_units", self.min_units, "a group that is named has at least one unit")
 
@@ -62,17 +66,29 @@ class PrivateKeys:
         Raises:
             InvalidArgument: a budget that no selection can keep to.
         """
-        return _STRATEGIES[self.strategy](
-            epsilon=epsilon,
-            delta=delta,
-            max_groups=bounds.groups,
-            pre_threshold=self.min_units,
-            group_size=units_together,
-        )
+        sizes = {"max_groups": bounds.groups, "pre_threshold": self.min_units, "group_size": units_together}
+        return _selection(self.strategy, epsilon=epsilon, delta=delta, **sizes)
 
     def to_json(self) -> dict[str, object]:
         """The wish as public plan fields."""
         return {**vars(self), "share": str(self.share)}
+
+
+@cache  # a plan is made many times over while its noise is fitted
+def _selection(strategy: Strategy, **budget: Fraction | int) -> Selection:
+    if strategy != "best":
+        return _STRATEGIES[strategy](**budget)
+    possible = [made for make in _STRATEGIES.values() if (made := _if_possible(make, budget)) is not None]
+    if not possible:
+        return _STRATEGIES["truncated_geometric"](**budget)  # says why
+    return min(possible, key=lambda made: made.threshold_at(0.5))
+
+
+def _if_possible(make: Callable[..., Selection], budget: Mapping[str, Fraction | int]) -> Selection | None:
+    try:
+        return make(**budget)
+    except InvalidArgument:
+        return None
 
 
 def resolve_keys(

@@ -7,9 +7,10 @@ add noise while how many of these may collude.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,13 @@ from numpy.typing import NDArray
 from dp.accounting.accountants import price
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
 from dp.accounting.calibration import (
-    distributed_gaussian_rho,
     distributed_gaussian_variance,
     gaussian_variance,
     laplace_scale,
     zcdp_rho,
 )
-from dp.accounting.events import Composed, DeltaEvent, PureEvent, ZcdpEvent
+from dp.accounting.events import Composed, DeltaEvent, Event, GaussianEvent, PureEvent
+from dp.accounting.splits import greatest_factor
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.noise.accuracy import NoiseTerm
@@ -90,7 +91,7 @@ class Part:
     cells: int
     sensitivity: Sensitivity
     mechanism: DiscreteLaplace | DiscreteGaussian
-    event: PureEvent | ZcdpEvent
+    event: PureEvent | GaussianEvent
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,13 @@ class Plan:
             raise InvalidArgument(
                 "rho", str(self.guarantee.rho), f"this ledger counts in {kind.__name__}: give epsilon"
             )
+        return price(Composed(self.events), kind)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Everything that the release does to the data."""
         chosen = () if self.selection is None else (PureEvent(self.selection.epsilon), DeltaEvent(self.selection.delta))
-        return price(Composed((*(part.event for part in self.parts), *chosen)), kind)
+        return (*(part.event for part in self.parts), *chosen)
 
     def part_of(self, measure: Measure) -> Part:
         """The part that belongs to a measure of the query."""
@@ -236,8 +242,8 @@ def make_plan(
     _check_parties(query, parties)
     _check_private_keys(query)
     families = _families(asked, query.selection_share, noise)
-    sizes = {"parties": parties, "parties_per_unit": parties_per_unit}
-    plans = [_plan(query, asked, family, **sizes, noise=noise) for family in families]
+    make = partial(_plan, query, asked, parties=parties, parties_per_unit=parties_per_unit, noise=noise)
+    plans = [_stretched(make, asked, family) for family in families]
     if plans[0].length > MAX_CELLS:
         raise InvalidArgument("keys", plans[0].groups, f"a release has at most {MAX_CELLS} cells: ask in parts")
     best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
@@ -258,6 +264,18 @@ class _Family:
     amount: PureDP | Fraction
     selection_epsilon: Fraction = Fraction(0)
     selection_delta: Fraction = Fraction(0)
+
+    def times(self, factor: Fraction) -> _Family:
+        """More for the measures, the same for the keys."""
+        more = PureDP(self.amount.epsilon * factor) if isinstance(self.amount, PureDP) else self.amount * factor
+        return replace(self, amount=more)
+
+
+def _stretched(make: Callable[[_Family], Plan], asked: Budget, family: _Family) -> Plan:
+    """The plan of a family, with as much less noise as its parts together may have by sharper composition."""
+    if not isinstance(asked, ApproxDP):
+        return make(family)
+    return make(family.times(greatest_factor(asked, lambda factor: make(family.times(factor)).events)))
 
 
 def _plan(
@@ -353,7 +371,7 @@ def _located(parts: Iterable[Part], groups: int) -> Iterator[Part]:
 
 def _calibrated(
     sensitivity: Sensitivity, family: PureDP | Fraction, share: Fraction, noise: NoiseParties, cells: int
-) -> tuple[DiscreteLaplace | DiscreteGaussian, PureEvent | ZcdpEvent]:
+) -> tuple[DiscreteLaplace | DiscreteGaussian, PureEvent | GaussianEvent]:
     """One noise party's part for one measure, and what opening the measure costs."""
     if not isinstance(family, PureDP):
         return _gaussian(sensitivity, family * share, noise, cells)
@@ -363,7 +381,7 @@ def _calibrated(
 
 def _gaussian(
     sensitivity: Sensitivity, rho: Fraction, noise: NoiseParties, cells: int
-) -> tuple[DiscreteGaussian, ZcdpEvent]:
+) -> tuple[DiscreteGaussian, GaussianEvent]:
     """One party's part: the honest parts' variances add up to the calibrated one, and their price is within rho."""
     l1, l2_squared = max(sensitivity.l1, 1), max(sensitivity.l2_squared, 1)
     size = {"l2_sensitivity_squared": l2_squared, "l1_sensitivity": l1, "honest_parties": noise.honest, "cells": cells}
@@ -371,7 +389,7 @@ def _gaussian(
         variance = max(gaussian_variance(l2_squared, rho), _LEAST_VARIANCE)
     else:  # a sum of discrete Gaussians is not quite one: the distance is in the price
         variance = distributed_gaussian_variance(rho=rho, **size)
-    return DiscreteGaussian(variance), ZcdpEvent(distributed_gaussian_rho(variance_each=variance, **size))
+    return DiscreteGaussian(variance), GaussianEvent(l2_squared, l1, variance, noise.honest, cells)
 
 
 def _prove_range(plan: Plan) -> None:

@@ -20,8 +20,8 @@ from . import data
 
 __all__ = ["LN_3", "main", "questions", "run"]
 
-LN_3 = "1.0986122886681"
-"""Budgets are exact, and ln 3 is no fraction. From below, so that what holds for it holds for ln 3 = 1.09861228866811."""
+LN_3 = "1.0986"
+"""Budgets are exact and ln 3 is no fraction; from below, so that whoever is promised ln 3 = 1.09861... gets no less."""
 
 DELTA = Fraction(1, 10**5)
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from dp.errors import InvalidArgument
 from dp.execution.blocks import dense_vector
-from dp.execution.bounding import _Kernel, bounded_cells, bounded_groups
+from dp.execution.bounding import _Kernel, bounded_cells
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
 from dp.planning.cells import BinCount, RowCount, RowSum, UnitCount
 from tests.tools.bounding import MODULUS, Row, add_up, assert_sensitivity, mix, plain_cells, reference_cells
@@ -53,9 +53,7 @@ def as_twin(rows, salt=SALT):
 
 
 def spark_cells(frame, bounds, *, unit=("who",), partitions=3, salt=SALT, rules=RULES):
-    cells = bounded_cells(
-        frame, unit=unit, group="ward", rules=rules, bounds=bounds, salt=salt, partitions=partitions
-    )
+    cells = bounded_cells(frame, unit=unit, group="ward", rules=rules, bounds=bounds, salt=salt, partitions=partitions)
     table = cells.toArrow()
     found = table.column("cell").to_pylist()
     assert len(set(found)) == len(found), "one row per cell"
@@ -194,9 +192,7 @@ def test_no_rows_and_one_row(spark):
 @pytest.mark.slow
 def test_two_actions_and_a_dense_vector_agree(spark):
     frame = spark.createDataFrame(draw_rows(7, range(LARGEST)), SCHEMA)
-    cells = bounded_cells(
-        frame, unit=("who",), group="ward", rules=RULES, bounds=BOUNDS[0], salt=SALT, partitions=3
-    )
+    cells = bounded_cells(frame, unit=("who",), group="ward", rules=RULES, bounds=BOUNDS[0], salt=SALT, partitions=3)
     first = dense_vector(cells, 42)
     assert (first == dense_vector(cells, 42)).all()
     assert {cell: int(word) for cell, word in enumerate(first) if word} == spark_cells(frame, BOUNDS[0])

@@ -10,8 +10,9 @@ import pytest
 
 from dp.errors import SparkMpcError
 from dp.execution.release import StoredRelease, make_answers
-from dp.planning.aggregates import Mean, Sum
+from dp.planning.means import Mean
 from dp.planning.plan import Plan, make_plan
+from dp.planning.sums import Sum
 from spark_mpc import dp
 from tests.tools.plans import exact_words, paper_query
 
@@ -23,6 +24,9 @@ AGGREGATES = [
     dp.sum("d", -1, 1).alias("sd"),
     dp.histogram("v", [0, 5, 8, 10]).alias("h"),
 ]
+
+
+FOUR_CELLS = make_plan(paper_query([dp.count()], groups=4), dp.PureDP(1))
 
 
 def a_plan(groups: int = 3) -> Plan:
@@ -92,7 +96,7 @@ def test_negative_noise_is_shown_and_not_clamped() -> None:
 def test_stored_releases_come_back_word_for_word() -> None:
     words = np.array([0, 1, 2**63, 2**64 - 1], np.uint64)
     stored = StoredRelease("ab" * 32, words)
-    again = StoredRelease.from_bytes(stored.to_bytes(), 4)
+    again = StoredRelease.from_bytes(stored.to_bytes(), FOUR_CELLS)
     assert again.run_id == stored.run_id
     np.testing.assert_array_equal(again.words, words)
     assert "18446744073709551615" not in repr(stored)
@@ -103,7 +107,7 @@ HEAD, REST = GOOD[: -4 * 8 - 1], GOOD[-4 * 8 - 1 :]
 
 
 def with_header(header: object) -> bytes:
-    return b"spark-mpc release 1\n" + json.dumps(header).encode() + REST
+    return b"spark-mpc release 2\n" + json.dumps(header).encode() + REST
 
 
 @pytest.mark.parametrize(
@@ -112,24 +116,29 @@ def with_header(header: object) -> bytes:
         b"",
         GOOD[:-1],
         GOOD + b"\0",
-        GOOD.replace(b"release 1", b"release 2"),
-        GOOD.removeprefix(b"spark-mpc release 1\n"),
-        b"spark-mpc release 1\n" + b"{" * 2000 + REST,
-        b"spark-mpc release 1\nnot json" + REST,
+        GOOD.replace(b"release 2", b"release 1"),
+        GOOD.removeprefix(b"spark-mpc release 2\n"),
+        b"spark-mpc release 2\n" + b"{" * 2000 + REST,
+        b"spark-mpc release 2\nnot json" + REST,
         with_header([]),
         with_header(5),
         with_header(None),
-        b"spark-mpc release 1\n" + b"[" * 999 + REST,
+        b"spark-mpc release 2\n" + b"[" * 999 + REST,
         with_header({"run_id": "ab"}),
-        with_header({"run_id": "ab", "cells": 5}),
-        with_header({"run_id": 7, "cells": 4}),
-        with_header({"run_id": "ab", "cells": 4, "more": 1}),
+        with_header({"run_id": "ab", "cells": 4}),
+        with_header({"run_id": "ab", "cells": 5, "key_bytes": 0}),
+        with_header({"run_id": 7, "cells": 4, "key_bytes": 0}),
+        with_header({"run_id": "ab", "cells": 4.0, "key_bytes": 0}),
+        with_header({"run_id": "ab", "cells": 4, "key_bytes": -8}),
+        with_header({"run_id": "ab", "cells": 3, "key_bytes": 8}),
+        with_header({"run_id": "ab", "cells": 4, "key_bytes": True}),
+        with_header({"run_id": "ab", "cells": 4, "key_bytes": 0, "more": 1}),
     ],
-    ids=range(15),
+    ids=range(20),
 )
 def test_damaged_releases_are_refused(data: bytes) -> None:
     with pytest.raises(SparkMpcError, match="damaged"):
-        StoredRelease.from_bytes(data, 4)
+        StoredRelease.from_bytes(data, FOUR_CELLS)
 
 
 def test_sum_and_mean_of_the_same_values_agree() -> None:
@@ -145,8 +154,11 @@ def test_sum_and_mean_of_the_same_values_agree() -> None:
     np.testing.assert_allclose(values["s"], values["m"] * counts)
 
 
-def test_a_histogram_of_one_bin_is_still_a_list() -> None:
-    plan = make_plan(paper_query([dp.histogram("v", [0, 1]).alias("h")], groups=2), dp.PureDP(1))
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("bins", [1, 3])
+def test_a_histogram_is_a_list_however_few_groups_and_bins(groups: int, bins: int) -> None:
+    plan = make_plan(paper_query([dp.histogram("v", range(bins + 1)).alias("h")], groups=groups), dp.PureDP(1))
     answers = make_answers(plan, np.arange(plan.length, dtype=np.uint64))
-    assert answers.values.column("h").to_pylist() == [[0], [1]]
-    assert answers.accuracy.column("bin").to_pylist() == [0, 0]
+    cells = list(range(groups * bins))
+    assert answers.values.column("h").to_pylist() == [cells[i * bins : (i + 1) * bins] for i in range(groups)]
+    assert answers.accuracy.column("bin").to_pylist() == list(range(bins)) * groups

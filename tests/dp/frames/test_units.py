@@ -99,7 +99,7 @@ def test_windows_are_exact_at_their_edges_and_never_missing(people: DataFrame) -
 @pytest.mark.slow
 def test_every_edge_of_a_window_is_where_it_belongs(spark: SparkSession) -> None:
     """A rounding that reaches an edge would put midnight into the day before."""
-    edges = spark.range(-80_000_000, 80_000_000, 997).selectExpr("id", "timestamp_seconds(id * 3600) AS at").where("id <> 0")
+    edges = spark.range(-80_000_000, 80_000_000, 997).selectExpr("id", "timestamp_seconds(id * 3600) AS at")
     wrong = dp.private(edges, unit=dp.window("id", "at", "1 hour")).df.where("`at / 1 hour` <> id").count()
     just_before = edges.selectExpr("id", "timestamp_micros(id * 3600000000 - 1) AS at")
     wrong += dp.private(just_before, unit=dp.window("id", "at", "1 hour")).df.where("`at / 1 hour` <> id - 1").count()

@@ -58,7 +58,6 @@ def test_a_bound_is_a_positive_integer(name, bad):
     [
         ({}, "max_groups"),
         ({"max_rows": 1}, "max_groups"),
-        ({"max_groups": 1}, "max_rows"),
         ({"max_rows": 1, "max_total_rows": 1}, "max_rows"),
         ({"max_groups": 1, "max_rows": 1, "max_total_rows": 1}, "max_rows"),
     ],
@@ -67,6 +66,14 @@ def test_what_bounds_nothing_or_twice_is_refused(given, parameter):
     with pytest.raises(InvalidArgument) as error:
         ContributionBounds(**given)
     assert error.value.parameter == parameter
+
+
+def test_groups_alone_bound_everything_but_rows():
+    bounds = ContributionBounds(max_groups=3)
+    assert bounds.groups == 3
+    for unknown in ("rows", "rows_per_group"):
+        with pytest.raises(InvalidArgument, match="max_rows=None: what adds up rows needs a bound on them"):
+            getattr(bounds, unknown)
 
 
 def test_bounds_are_frozen():

@@ -12,8 +12,9 @@ from dp.errors import InvalidArgument
 from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
+from dp.planning.keys import PrivateKeys
 from dp.planning.measures import Present, Rows, Total, Units
-from dp.planning.query import canonical, digest, resolve_keys
+from dp.planning.query import canonical, digest
 from spark_mpc import dp
 from tests.tools.plans import COLUMNS, FACTS, paper_query
 
@@ -103,6 +104,14 @@ def test_equal_queries_have_equal_digests_and_every_public_change_another() -> N
         replace(query, bounds=ContributionBounds(max_total_rows=1)),
         replace(query, facts=replace(FACTS, unit=("other",))),
         replace(query, facts=replace(FACTS, max_units=7)),
+        replace(query, facts=replace(FACTS, group_size=2)),
+        replace(query, facts=replace(FACTS, unit=())),
+        replace(query, facts=replace(FACTS, unit=(), rows_per_unit=3)),
+        replace(query, keys=PrivateKeys()),
+        replace(query, keys=PrivateKeys("laplace")),
+        replace(query, keys=PrivateKeys(min_units=2)),
+        replace(query, keys=PrivateKeys(share=Fraction(2))),
+        replace(query, keys=PrivateKeys(other="rest")),
         replace(query, columns={**COLUMNS, "v": COLUMNS["i"]}),
         replace(query, aggregates=(dp.sum("v", 0, 10), dp.count())),
         replace(query, aggregates=(dp.count(), dp.sum("v", 0, 10).weight(2))),
@@ -120,35 +129,6 @@ def test_the_canonical_form_is_ascii_json_in_one_order() -> None:
     assert json.loads(canonical(query.to_json())) == query.to_json()
 
 
-def test_keys_are_taken_from_the_call_or_from_the_declared_facts() -> None:
-    facts = PublicFacts(unit=("id",), keys={"a": (1, 2), "b": ("x", "y")})
-    assert resolve_keys((), None, facts) == ((),)
-    assert resolve_keys(("a",), None, facts) == ((1,), (2,))
-    assert resolve_keys(("a", "b"), None, facts) == ((1, "x"), (1, "y"), (2, "x"), (2, "y"))
-    assert resolve_keys(("a", "b"), [(2, "y")], facts) == ((2, "y"),)
-    assert resolve_keys(("c",), [1, True, "1"], facts) == ((1,), (True,), ("1",))  # different keys all
-
-
-@pytest.mark.parametrize(
-    ("by", "keys", "message"),
-    [
-        ((), [1], "keys belong to grouping columns"),
-        (("c",), None, r"give the public keys of \['c'\]"),
-        (("c",), [], "give at least one key"),
-        (("c",), [1, 1], "each only once"),
-        (("c",), [1.5], "a key is an integer, a string or a boolean"),
-        (("c",), [None], "a key is an integer, a string or a boolean"),
-        (("c",), "abc", "give a list of keys"),
-        (("c", "d"), [1], r"every key has 2 value\(s\)"),
-        (("c", "d"), [(1, 2, 3)], r"every key has 2 value\(s\)"),
-        (("c",), [(1, 2)], r"every key has 1 value\(s\)"),
-    ],
-)
-def test_unusable_keys_are_refused(by: tuple[str, ...], keys: list[object] | None, message: str) -> None:
-    with pytest.raises(InvalidArgument, match=message):
-        resolve_keys(by, keys, FACTS)
-
-
 def test_a_unit_is_in_no_more_groups_than_there_are() -> None:
     few = paper_query([dp.count()], groups=2, bounds=ContributionBounds(max_groups=100, max_rows=4))
     assert few.bounds == ContributionBounds(max_groups=2, max_rows=4)
@@ -164,9 +144,3 @@ def test_a_grouping_column_cannot_hide_in_the_accuracy_table(name: str) -> None:
 def test_names_that_spark_cannot_tell_apart_are_refused() -> None:
     with pytest.raises(InvalidArgument, match="same name"):
         paper_query([dp.count().alias("n"), dp.count().alias("N")])
-
-
-@pytest.mark.parametrize("keys", [{"a", "b"}, {"a": 1}, "ab", iter(["a"])])
-def test_keys_without_an_order_are_refused(keys: object) -> None:
-    with pytest.raises(InvalidArgument, match="order"):
-        resolve_keys(("k",), keys, PublicFacts(("id",)))  # type: ignore[arg-type]
