@@ -8,23 +8,51 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["median_seconds", "peak_mib"]
+__all__ = ["Cost", "median_cost", "median_seconds", "peak_mib"]
 
 _PERIOD_SECONDS = 0.1
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an action took: wall-clock seconds, and seconds of processors, which others' load hardly changes.
+
+    Attributes:
+        seconds: on the wall clock.
+        cpu_seconds: of this process and all its children together; 0 where there is no /proc.
+    """
+
+    seconds: float
+    cpu_seconds: float
+
+    def record(self) -> dict[str, object]:
+        """The fields of a benchmark's record."""
+        return {"seconds": round(self.seconds, 3), "cpu_seconds": round(self.cpu_seconds, 2)}
+
+    def over(self, other: Cost) -> dict[str, object]:
+        """The fields that compare it with another."""
+        cpu = round(self.cpu_seconds / other.cpu_seconds, 2) if other.cpu_seconds else None
+        return {"ratio": round(self.seconds / other.seconds, 2), "cpu_ratio": cpu}
+
+
 def median_seconds(action: Callable[[], object], *, repetitions: int = 3, warm_up: int = 1) -> float:
     """The median wall-clock time of some repetitions, after others that do not count."""
+    return median_cost(action, repetitions=repetitions, warm_up=warm_up).seconds
+
+
+def median_cost(action: Callable[[], object], *, repetitions: int = 3, warm_up: int = 1) -> Cost:
+    """The medians of what some repetitions take, after others that do not count."""
     for _ in range(warm_up):
         action()
-    seconds = []
+    costs = []
     for _ in range(repetitions):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), _tree_cpu_seconds()
         action()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        costs.append(Cost(time.perf_counter() - start, _tree_cpu_seconds() - cpu_start))
+    return Cost(statistics.median(c.seconds for c in costs), statistics.median(c.cpu_seconds for c in costs))
 
 
 def peak_mib(action: Callable[[], object]) -> float | None:
@@ -51,20 +79,29 @@ def peak_mib(action: Callable[[], object]) -> float | None:
 
 
 def _tree_bytes() -> int:
-    children, resident = defaultdict(list), {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+    # after "pid (name)": state, parent, ...; the resident pages are field 24 of the whole line
+    return sum(int(fields[21]) for fields in _tree()) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _tree_cpu_seconds() -> float:
+    # fields 14 to 17: user and system time, of the process and of its children that have ended
+    return sum(int(ticks) for fields in _tree() for ticks in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+
+
+def _tree() -> list[list[str]]:
+    """The stat fields, from the third, of this process and all its children; none where there is no /proc."""
+    children, found = defaultdict(list), {}
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            # after "pid (name)": state, parent, ...; the resident pages are field 24 of the whole line
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
         children[int(fields[1])].append(int(entry.name))
-        resident[int(entry.name)] = int(fields[21])
-    total, waiting = 0, [os.getpid()]
+        found[int(entry.name)] = fields
+    tree, waiting = [], [os.getpid()]
     while waiting:
         process = waiting.pop()
-        total += resident.get(process, 0)
+        if process in found:
+            tree.append(found[process])
         waiting += children[process]
-    return total * os.sysconf("SC_PAGE_SIZE")
+    return tree

@@ -6,82 +6,126 @@ The worst case for bounding: nearly every row is another (user, key), so that no
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks._measure import median_seconds, peak_mib
-from dp.execution.bounding import ARROW_BATCH_ROWS, CellMeasure, bounded_cells
+from benchmarks._measure import Cost, median_cost, peak_mib
+from dp.execution.bounding import ARROW_SETTINGS, bounded_cells
 from dp.planning.bounds import ContributionBounds
+from dp.planning.cells import CellRule, RowCount, RowSum, UnitCount
 from lake.sessions import delta_session
 
 __all__ = ["run"]
 
 KEYS = 1000
 BOUNDS = ContributionBounds(max_groups=4, max_rows=4)
-MEASURES = (CellMeasure(0, 1, "rows"), CellMeasure(KEYS, 1, "sum", "value"))
-PARTITIONS = 8
+MIDDLE = 50  # means and variances add up differences from the middle of the declared bounds
+TWO = (RowCount(0, 1), RowSum(KEYS, 1, ("value",)))
+"""count and sum(value)"""
+FIVE = (
+    *TWO,
+    UnitCount(2 * KEYS, 1),
+    RowCount(3 * KEYS, 1, ("minutes",)),
+    RowSum(4 * KEYS, 1, ("minutes",), MIDDLE),
+    RowSum(5 * KEYS, 1, ("minutes", "minutes"), MIDDLE**2),
+)
+"""count, sum(value), the number of users, mean and variance of minutes"""
+ROWS_PER_PARTITION = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Visits:
+    """A Delta table (user, key, value, minutes): ten rows a user, keys drawn uniformly.
+
+    Of 10^7 rows 9.95M have a (user, key) of their own.
+    """
+
+    df: DataFrame
+    rows: int
+
+    @classmethod
+    def write(cls, spark: SparkSession, path: str, rows: int) -> _Visits:
+        """Make the table."""
+        draw = {"user": rows // 10, "key": KEYS, "value": 100, "minutes": 100}
+        columns = [F.pmod(F.xxhash64("id", F.lit(name)), F.lit(size)).alias(name) for name, size in draw.items()]
+        made = spark.range(rows, numPartitions=8).select(*columns).withColumn("key", F.col("key").cast("int"))
+        made.write.format("delta").save(path)
+        return cls(spark.read.format("delta").load(path), rows)
+
+    @property
+    def partitions(self) -> int:
+        """Of every shuffle by user."""
+        return max(2, self.rows // ROWS_PER_PARTITION)
+
+    def plain(self) -> DataFrame:
+        """The aggregates without privacy."""
+        return self.df.groupBy("key").agg(F.count("*"), F.sum("value"))
+
+    def shuffled(self) -> DataFrame:
+        """The rows that bounding reads, by user."""
+        return self.df.select("user", "key", "value").repartition(self.partitions, "user")
+
+    def bounded(self, rules: tuple[CellRule, ...]) -> DataFrame:
+        """Ours."""
+        return bounded_cells(
+            self.df, unit=("user",), group="key", rules=rules, bounds=BOUNDS, salt=1, partitions=self.partitions
+        )
 
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Measure the three plans on one Delta table, in one session, each as the median of three warm repetitions.
+    """Measure all plans on one Delta table, in one session, each as the median of three warm repetitions.
+
+    Then ours once more on ten times the rows, for its memory.
 
     Args:
         quick: 1e6 rows instead of 1e7.
     """
     rows = 1_000_000 if quick else 10_000_000
-    conf = {
-        "spark.driver.memory": "4g",
-        "spark.sql.shuffle.partitions": str(PARTITIONS),
-        "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_BATCH_ROWS),
-    }
+    conf = {"spark.driver.memory": "2g", "spark.sql.shuffle.partitions": "8", **ARROW_SETTINGS}
     spark = delta_session("benchmark bounding", master="local[2]", conf=conf)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            visits = _write_visits(spark, str(Path(folder) / "visits"), rows)
-            yield from _compare(visits, rows)
+            visits = _Visits.write(spark, str(Path(folder) / "visits"), rows)
+            yield from _compare(visits)
+            more = _Visits.write(spark, str(Path(folder) / "more"), 10 * rows)
+            yield from _compare_memory(visits, more)
     finally:
         spark.stop()
 
 
-def _compare(visits: DataFrame, rows: int) -> Iterator[dict[str, object]]:
-    plans: dict[str, Callable[[], DataFrame]] = {
-        "plain": lambda: visits.groupBy("key").agg(F.count("*"), F.sum("value")),
-        "raw shuffle": lambda: visits.repartition(PARTITIONS, "user"),
-        "ours": lambda: _bounded(visits),
-    }
-    seconds = {}
-    for case, plan in plans.items():
-        seconds[case] = median_seconds(lambda plan=plan: _execute(plan()))  # type: ignore[misc]
-        if case != "ours":
-            yield {"case": case, "seconds": round(seconds[case], 3), "rows": rows}
-    peak = peak_mib(lambda: _execute(_bounded(visits)))
-    for against in ("plain", "raw shuffle"):
-        yield {
-            "case": "ours",
-            "seconds": round(seconds["ours"], 3),
-            "rows": rows,
-            "peak_mib": peak,
-            "against": against,
-            "ratio": round(seconds["ours"] / seconds[against], 2),
-        }
+def _compare(visits: _Visits) -> Iterator[dict[str, object]]:
+    plain = median_cost(lambda: _execute(visits.plain()))
+    yield {"case": "plain", "rows": visits.rows, **plain.record()}
+    shuffle = median_cost(lambda: _execute(visits.shuffled()))
+    yield {"case": "raw shuffle", "rows": visits.rows, **shuffle.record()}
+    two = median_cost(lambda: _execute(visits.bounded(TWO)))
+    yield _compared("ours", two, "plain", plain, visits.rows)
+    yield _compared("ours", two, "raw shuffle", shuffle, visits.rows)
+    five = median_cost(lambda: _execute(visits.bounded(FIVE)))
+    yield _compared("five aggregates", five, "ours", two, visits.rows)
 
 
-def _write_visits(spark: SparkSession, path: str, rows: int) -> DataFrame:
-    """A Delta table (user, key, value): ten rows a user, keys drawn uniformly; 9.95M of 1e7 pairs are distinct."""
-    draw = {"user": rows // 10, "key": KEYS, "value": 100}
-    columns = [F.pmod(F.xxhash64("id", F.lit(name)), F.lit(size)).alias(name) for name, size in draw.items()]
-    made = spark.range(rows, numPartitions=PARTITIONS).select(*columns).withColumn("key", F.col("key").cast("int"))
-    made.write.format("delta").save(path)
-    return spark.read.format("delta").load(path)
+def _compared(case: str, cost: Cost, against: str, other: Cost, rows: int) -> dict[str, object]:
+    return {"case": case, "rows": rows, **cost.record(), "against": against, **cost.over(other)}
 
 
-def _bounded(visits: DataFrame) -> DataFrame:
-    return bounded_cells(
-        visits, unit=("user",), group="key", measures=MEASURES, bounds=BOUNDS, salt=1, partitions=PARTITIONS
-    )
+def _compare_memory(visits: _Visits, more: _Visits) -> Iterator[dict[str, object]]:
+    """The greatest memory of all processes together. Java keeps what it has had, so the fewer rows go first."""
+    few, cost = _peak(visits)
+    yield {"case": "memory", "rows": visits.rows, **cost.record(), "peak_mib": few}
+    many, cost = _peak(more)
+    ratio = None if few is None or many is None else round(many / few, 2)
+    yield {"case": "memory", "rows": more.rows, **cost.record(), "peak_mib": many, "against": "memory", "ratio": ratio}
+
+
+def _peak(visits: _Visits) -> tuple[float | None, Cost]:
+    peaks = []
+    cost = median_cost(lambda: peaks.append(peak_mib(lambda: _execute(visits.bounded(TWO)))), repetitions=1, warm_up=0)
+    return peaks[0], cost
 
 
 def _execute(frame: DataFrame) -> None:

@@ -12,7 +12,7 @@ from spark_mpc import dp, lake
 if __name__ == "__main__":
     table, ledger = sys.argv[1:]
     spark = SparkSession.builder.appName("one lake").getOrCreate()
-    claims = lake.Table.forPath(spark, table, unit="zper", max_units=10**6).private()
+    claims = lake.Table.forPath(spark, table, unit="zper", null_units="drop", max_units=10**6).private()
     query = claims.groupBy("coins", keys=[0, 25, 50, 95, 100], max_groups=1, max_rows=5).agg(
         dp.count().alias("person_years"), dp.mean("mdvis", 0, 20).alias("mean_visits")
     )

@@ -23,8 +23,8 @@ from lake.errors import VersionUnavailable
 
 __all__ = ["Table"]
 
-_PARTITION_BYTES = 32 * 2**20
-"""Of compressed Parquet, which is a few times as much in memory: enough for a task to be worth starting."""
+_PARTITION_BYTES = 8 * 2**20
+"""Of compressed Parquet: about 10^6 narrow rows, enough for a task to be worth starting and few to sort at once."""
 _FEWEST_PARTITIONS = 2
 _MOST_PARTITIONS = 8192  # a shuffle has the square of it in blocks
 

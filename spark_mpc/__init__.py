@@ -4,7 +4,8 @@ import spark_mpc as mpc
 from spark_mpc import dp, lake
 
 with mpc.Federation.from_toml("federation.toml", me="hospital_a").session(spark, ledger=ledger) as study:
-    visits = study.contribute("visits", lake.Table.forPath(spark, "/lake/visits", unit="patient_id"))
+    table = lake.Table.forPath(spark, "/lake/visits", unit="patient_id", null_units="drop")
+    visits = study.contribute("visits", table)
     query = visits.groupBy("ward", keys=wards, max_groups=4, max_rows=4).agg(dp.count(), dp.sum("cost", 0, 5000))
     release = query.release(epsilon="1")
 """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Self, overload
+from typing import Literal, Self, overload
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact
@@ -74,9 +74,37 @@ class FederatedFrame:
 
     def where(self, condition: str) -> Self:
         """Keep the rows that satisfy a condition; all parties must write it alike. See `PrivateFrame.where`."""
-        return replace(self, frames={party: frame.where(condition) for party, frame in self.frames.items()})
+        return self._each(lambda frame: frame.where(condition))
 
     filter = where
+
+    def select(self, *columns: str) -> Self:
+        """Keep these columns, and the unit's; see `PrivateFrame.select`."""
+        return self._each(lambda frame: frame.select(*columns))
+
+    def drop(self, *columns: str) -> Self:
+        """Leave columns out; see `PrivateFrame.drop`."""
+        return self._each(lambda frame: frame.drop(*columns))
+
+    def withColumn(self, name: str, expression: str) -> Self:
+        """Add or redefine a column; see `PrivateFrame.withColumn`."""
+        return self._each(lambda frame: frame.withColumn(name, expression))
+
+    def withColumnRenamed(self, existing: str, new: str) -> Self:
+        """Give a column another name; see `PrivateFrame.withColumnRenamed`."""
+        return self._each(lambda frame: frame.withColumnRenamed(existing, new))
+
+    def explode(self, items: str, *, max_items: int, alias: str | None = None) -> Self:
+        """One row for each item of an array; see `PrivateFrame.explode`."""
+        return self._each(lambda frame: frame.explode(items, max_items=max_items, alias=alias))
+
+    def join(self, other: DataFrame, on: str | Sequence[str], how: Literal["inner", "left"] = "inner") -> Self:
+        """Add the columns of a public table, whose content the parties compare; see `PrivateFrame.join`."""
+        return self._each(lambda frame: frame.join(other, on, how))
+
+    def _each(self, step: Callable[[PrivateFrame], PrivateFrame]) -> Self:
+        """The same step at every party of this process; the others do it, too, or the plans differ."""
+        return replace(self, frames={party: step(frame) for party, frame in self.frames.items()})
 
     def groupBy(
         self,
@@ -87,8 +115,12 @@ class FederatedFrame:
         max_total_rows: int | None = None,
     ) -> FederatedGroups:
         """Group by public keys, and say how much of one unit counts at each party; see `PrivateFrame.groupBy`."""
-        bounds = {"max_groups": max_groups, "max_rows": max_rows, "max_total_rows": max_total_rows}
-        groups = {party: frame.groupBy(*columns, keys=keys, **bounds) for party, frame in self.frames.items()}
+        groups = {
+            party: frame.groupBy(
+                *columns, keys=keys, max_groups=max_groups, max_rows=max_rows, max_total_rows=max_total_rows
+            )
+            for party, frame in self.frames.items()
+        }
         return FederatedGroups(self, groups)
 
     def agg(

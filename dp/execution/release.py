@@ -115,7 +115,7 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
         words: opened cells, shape (plan.length,).
         confidence: of the intervals, 0 < confidence < 1.
     """
-    opened = Opened(plan.groups, lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
+    opened = Opened(len(plan.rows), lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
     schema = plan.query.schema
     estimates = {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
     keys = _key_columns(plan)
@@ -124,14 +124,17 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
     return Answers(pa.table({**keys, **values}), pa.concat_tables([_accuracy_schema(keys).empty_table(), *accuracy]))
 
 
-def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64]:
+def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64] | NDArray[np.float64]:
     part = plan.part_of(measure)
     cells = words[part.offset : part.offset + part.cells].view(np.int64)
-    return cells.reshape(plan.groups, *measure.shape) if measure.by_group else cells
+    if not measure.by_group:
+        return cells
+    by_row = cells.reshape(len(plan.rows), *measure.shape)
+    return by_row if plan.query.hierarchy is None else plan.query.hierarchy.consistent(by_row)
 
 
 def _key_columns(plan: Plan) -> dict[str, pa.Array]:
-    columns = zip(*plan.keys, strict=True) if plan.keys else ([] for _ in plan.query.by)
+    columns = zip(*plan.rows, strict=True) if plan.rows else ([] for _ in plan.query.by)
     return {name: pa.array(list(keys)) for name, keys in zip(plan.query.by, columns, strict=True)}
 
 

@@ -80,6 +80,35 @@ class PrivateFrame(StepRows):
             raise InvalidArgument("bounds", bounds, 'give "auto", or bounds by their names')
         return GroupedFrame(self, columns, groups, limits.bounds(self.facts, columns))
 
+    def rollup(
+        self,
+        *columns: str,
+        keys: Keys = None,
+        max_groups: int | None = None,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+    ) -> GroupedFrame:
+        """Group by public keys, with totals for every leading part of the columns and over everything.
+
+        Totals are measured, too, and then made consistent: each is the sum of its groups. In the answer a column over
+        which was totalled is NULL, as in Spark's rollup.
+
+        Args:
+            columns: grouping columns, from the coarsest to the finest.
+            keys: public keys; see `groupBy`.
+            max_groups: finest groups in which one unit counts (L0).
+            max_rows: rows of one unit in each of them (Linf).
+            max_total_rows: rows of one unit in all (L1), in place of max_rows.
+
+        Raises:
+            InvalidArgument: no columns, private keys, or no bound.
+        """
+        groups = resolved_groups(self, columns, keys)
+        if not columns or isinstance(groups, PrivateKeys):
+            raise InvalidArgument("keys", keys, "totals belong to public keys of grouping columns: give both")
+        bounds = Limits(max_groups, max_rows, max_total_rows).bounds(self.facts, columns)
+        return GroupedFrame(self, columns, groups, bounds, totals="rollup")
+
     @overload
     def agg(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pyspark.sql import DataFrame
 
@@ -87,6 +88,7 @@ class GroupedFrame:
     by: tuple[str, ...]
     keys: tuple[Group, ...] | PrivateKeys
     bounds: ContributionBounds
+    totals: Literal["none", "rollup"] = "none"
 
     def query(self, *aggregates: Aggregate) -> Query:
         """The public query, checked against the frame's schema.
@@ -101,7 +103,16 @@ class GroupedFrame:
         for column in sorted(read - types.keys()):
             raise InvalidArgument("column", column, f"no such column; there are {sorted(types)}")
         columns = {name: kind for name, kind in types.items() if name in read}
-        return Query(self.by, self.keys, self.bounds, aggregates, self.frame.facts, columns, self.frame.steps)
+        return Query(
+            self.by,
+            self.keys,
+            self.bounds,
+            aggregates,
+            self.frame.facts,
+            columns,
+            filters=self.frame.steps,
+            totals=self.totals,
+        )
 
     def agg(self, *aggregates: Aggregate) -> PrivateQuery:
         """Name the aggregates, any number of them; they share one budget, split by their weights.

@@ -29,6 +29,7 @@ __all__ = [
     "Estimate",
     "ExpectedError",
     "NoiseOf",
+    "Numbers",
     "OneMeasure",
     "Opened",
     "Schema",
@@ -80,6 +81,8 @@ class Schema:
         return self.demands.get(clamp, frozenset())
 
 
+Numbers = NDArray[np.int64] | NDArray[np.float64]
+
 NoiseOf = Callable[[Measure, float], NoiseTerm]
 """A measure's noise in the released cells, with a coefficient, as a term of a sum."""
 
@@ -90,13 +93,14 @@ class Opened:
 
     Attributes:
         groups: how many groups there are.
-        cells: a measure's cells, int64; shape (groups, *measure.shape), but for what is not counted by group.
+        cells: a measure's cells, integers but for totals that were made consistent;
+            shape (groups, *measure.shape), but for what is not counted by group.
         noise: a measure's noise with a coefficient, as a term of a sum.
         confidence: of every interval, such as 0.95.
     """
 
     groups: int
-    cells: Callable[[Measure], NDArray[np.int64]]
+    cells: Callable[[Measure], Numbers]
     noise: NoiseOf
     confidence: float
 
@@ -113,7 +117,7 @@ class Estimate:
         labels: what each value belongs to, as text, where that is part of the answer.
     """
 
-    values: NDArray[np.int64] | NDArray[np.float64]
+    values: Numbers
     stddev: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -222,7 +226,7 @@ class Aggregate(ABC):
         return {"aggregate": type(self).__name__, **shown}
 
 
-def linear(values: NDArray[np.int64] | NDArray[np.float64], terms: list[NoiseTerm], confidence: float) -> Estimate:
+def linear(values: Numbers, terms: list[NoiseTerm], confidence: float) -> Estimate:
     """Values that carry this sum of noise, each with its interval."""
     noise = Noise(tuple(terms))
     reach, real = noise.quantile(confidence), values.astype(np.float64)

@@ -21,6 +21,7 @@ __all__ = [
     "BinCount",
     "CellRule",
     "Column",
+    "Contribution",
     "DistinctItems",
     "Norm",
     "RowCount",
@@ -87,6 +88,10 @@ class Surviving:
         if name not in self._taken:
             self._taken[name] = self.columns[name].take(self.rows)
         return self._taken[name]
+
+    def regrouped(self, codes: Int64s) -> Surviving:
+        """The same rows, in which group g is `codes[g]`."""
+        return replace(self, group=codes[self.group], run_group=codes[self.run_group])
 
     def complete(self, names: tuple[str, ...]) -> Mask | None:
         """Where none of these columns is NULL; None: everywhere."""

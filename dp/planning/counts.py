@@ -11,7 +11,7 @@ import numpy as np
 
 from dp.errors import InvalidArgument
 from dp.noise.accuracy import Noise
-from dp.planning.aggregates import ColumnType, Estimate, ExpectedError, NoiseOf, OneMeasure, Opened, Schema
+from dp.planning.aggregates import ColumnType, Estimate, ExpectedError, NoiseOf, Numbers, OneMeasure, Opened, Schema
 from dp.planning.facts import PublicFacts
 from dp.planning.fixed_point import GREATEST_REAL
 from dp.planning.measures import Bins, Distinct, Items, Measure, Rows, Sizes, Truncation, Units
@@ -111,7 +111,7 @@ class TopK(OneMeasure):
         (measure,) = self.measures(schema)
         counts = opened.cells(measure)
         order = np.argsort(-counts, axis=1, kind="stable")[:, : self.k]
-        shown = np.take_along_axis(counts, order, axis=1)
+        shown: Numbers = counts[np.arange(len(counts))[:, None], order]
         # the highest of many noisy counts: their intervals hold for all candidates at once
         noise = Noise((opened.noise(measure, 1.0),))
         reach = noise.quantile(min(1 - (1 - opened.confidence) / len(self.values), 1 - 1e-9))

@@ -101,8 +101,8 @@ def _limits(bounds: ContributionBounds) -> str:
 def _noise(plan: Plan, part: Part) -> str:
     """One measure's sensitivity and noise, in the unit of its column."""
     unit = float(part.measure.unit)
-    source = getattr(part.measure, "source", None)
-    name = f"{part.measure.to_json()['measure']}{f'({source})' if source else ''}"
+    public = part.measure.to_json()
+    name = f"{public['measure']}({public['column']})" if "column" in public else str(public["measure"])
     family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
     return (
         f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {plan.noise.copies} x {family} "

@@ -104,6 +104,11 @@ class Measure(ABC):
         return True
 
     @property
+    def adds_over_groups(self) -> bool:
+        """Whether the measure of several groups together is the sum of theirs."""
+        return self.by_group
+
+    @property
     def by_group(self) -> bool:
         """Whether every group has cells of its own."""
         return True
@@ -152,6 +157,10 @@ class Rows(Measure):
 class Units(Measure):
     """The number of privacy units; a unit counts once in each of its groups (and once at each party that has it)."""
 
+    @property
+    def adds_over_groups(self) -> bool:
+        return False
+
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
         return Sensitivity(l1=bounds.groups, l2_squared=bounds.groups)
 
@@ -175,6 +184,10 @@ class Sizes(Measure):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.bins,)
+
+    @property
+    def adds_over_groups(self) -> bool:
+        return False
 
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
         return Sensitivity(l1=bounds.groups, l2_squared=bounds.groups)
@@ -409,6 +422,10 @@ class Distinct(Measure):
 
     @property
     def adds_over_parties(self) -> bool:
+        return False
+
+    @property
+    def adds_over_groups(self) -> bool:
         return False
 
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:

@@ -31,6 +31,7 @@ from dp.noise.accuracy import NoiseTerm
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
 from dp.noise.selection import Selection
+from dp.planning.facts import Key
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure, Sensitivity
 from dp.planning.query import Query
@@ -124,6 +125,11 @@ class Plan:
         return len(self.keys)
 
     @property
+    def rows(self) -> tuple[tuple[Key | None, ...], ...]:
+        """The keys of the answer's rows: the groups, and their totals where they are asked for."""
+        return self.keys if self.query.hierarchy is None else self.query.hierarchy.nodes
+
+    @property
     def length(self) -> int:
         """Cells of the vector."""
         return self.parts[-1].offset + self.parts[-1].cells if self.parts else 0
@@ -153,8 +159,9 @@ class Plan:
         return (*(part.event for part in self.parts), *chosen)
 
     def part_of(self, measure: Measure) -> Part:
-        """The part that belongs to a measure of the query."""
-        return next(part for part in self.parts if part.measure == measure)
+        """The part that belongs to a measure of an aggregate."""
+        measured = self.query.measured(measure)
+        return next(part for part in self.parts if part.measure == measured)
 
     def noise_term(self, measure: Measure, coefficient: float) -> NoiseTerm:
         """A measure's noise in the released cells, scaled."""

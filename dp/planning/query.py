@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from dp.errors import InvalidArgument
 from dp.planning.aggregates import Aggregate, Clamp, ColumnType, Demand, Schema
 from dp.planning.bounds import ContributionBounds
-from dp.planning.facts import PublicFacts
+from dp.planning.facts import Key, PublicFacts
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure
+from dp.planning.rollup import Hierarchy, RolledUp
 
 __all__ = ["Query", "canonical", "digest"]
 
@@ -38,6 +40,7 @@ class Query:
         facts: declared facts of the table.
         columns: type facts of the columns that are read.
         noise_norm: 1 or 2: which sensitivity the noise follows; measures may fit themselves to it.
+        totals: "none", or "rollup": totals for every leading part of the grouping columns, too, and over everything.
         filters: what was done to the rows before, step by step, as text: "where year = 2025".
     """
 
@@ -49,6 +52,7 @@ class Query:
     columns: Mapping[str, ColumnType]
     filters: tuple[str, ...] = ()
     noise_norm: Literal[1, 2] = 1
+    totals: Literal["none", "rollup"] = "none"
 
     def __post_init__(self) -> None:
         if not self.aggregates and not isinstance(self.keys, PrivateKeys):
@@ -64,6 +68,25 @@ class Query:
         resolved = tuple(aggregate.resolve(self.facts, self.columns) for aggregate in self.aggregates)
         object.__setattr__(self, "aggregates", resolved)
 
+    @cached_property
+    def hierarchy(self) -> Hierarchy | None:
+        """The groups with their totals; None where none are asked for."""
+        if self.totals == "none":
+            return None
+        if isinstance(self.keys, PrivateKeys):
+            raise InvalidArgument("keys", None, "totals belong to public keys: give them, or declare them")
+        return Hierarchy(self.keys)
+
+    def measured(self, measure: Measure) -> Measure:
+        """How a measure that an aggregate needs is measured: for every group, or for every total, too."""
+        return measure if self.hierarchy is None else RolledUp(measure, self.hierarchy)
+
+    @property
+    def groups(self) -> tuple[tuple[Key | None, ...], ...]:
+        """What the answer has a row for, where keys are public: the groups, and their totals if any are asked for."""
+        assert not isinstance(self.keys, PrivateKeys)
+        return self.keys if self.hierarchy is None else self.hierarchy.nodes
+
     @property
     def schema(self) -> Schema:
         """What the aggregates may know when they choose their measures."""
@@ -71,7 +94,7 @@ class Query:
         for aggregate in self.aggregates:
             for clamp, demanded in aggregate.demands.items():
                 demands[clamp] |= demanded
-        groups = None if isinstance(self.keys, PrivateKeys) else len(self.keys)
+        groups = None if isinstance(self.keys, PrivateKeys) else len(self.groups)
         return Schema(self.columns, demands, self._square_bits, groups, self.noise_norm)
 
     @property
@@ -105,7 +128,7 @@ class Query:
         weights: dict[Measure, Fraction] = {}
         schema = self.schema
         for aggregate in self.aggregates:
-            for measure in aggregate.measures(schema):
+            for measure in map(self.measured, aggregate.measures(schema)):
                 weights[measure] = max(aggregate.share, weights.get(measure, aggregate.share))
         return weights
 
@@ -120,6 +143,7 @@ class Query:
             "max_units": self.facts.max_units,
             "units_together": self.facts.units_together,
             "columns": {name: vars(kind) for name, kind in sorted(self.columns.items())},
+            "totals": self.totals,
             "filters": list(self.filters),
         }
 

@@ -26,6 +26,7 @@ from dp.planning.tree_shape import TreeShape, best_shape, equal_variances, node_
 __all__ = ["Tree"]
 
 Reals = NDArray[np.float64]
+Counts = NDArray[np.int64] | NDArray[np.float64]
 
 _LEAVES = 4096
 _FEWEST_LEAVES = 16
@@ -170,7 +171,7 @@ class Tree:
         leaf = F.least(F.floor((clamped - low) * F.lit(self._scale)), F.lit(self.leaves - 1).cast("long"))
         return F.when(real.isNull() | F.isnan(real), F.lit(None)).otherwise(leaf).cast("long")
 
-    def quantiles(self, counts: NDArray[np.int64], cell: NoiseTerm, ranks: Sequence[float]) -> Reals:
+    def quantiles(self, counts: Counts, cell: NoiseTerm, ranks: Sequence[float]) -> Reals:
         """Estimates of quantiles; shape (groups, ranks).
 
         Args:
@@ -190,7 +191,11 @@ class Tree:
         return self._estimates(leaves, _checked(ranks), self.discount(cell))
 
     def intervals(
-        self, counts: NDArray[np.int64], cell: NoiseTerm, ranks: Sequence[float], confidence: float
+        self,
+        counts: Counts,
+        cell: NoiseTerm,
+        ranks: Sequence[float],
+        confidence: float,
     ) -> tuple[Reals, Reals]:
         """Lower and upper ends of intervals around `quantiles`; each of shape (groups, ranks).
 

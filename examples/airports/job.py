@@ -55,7 +55,7 @@ def flights_table(spark: SparkSession, airport: str, folder: Path, *, days: int)
     """An airport's own Delta table, written on the first run."""
     write_table(spark, lambda: data.read(airport.upper(), days), data.SCHEMA, folder / f"flights_{days}_days")
     path = str(folder / f"flights_{days}_days")
-    return lake.Table.forPath(spark, path, unit="tailnum", version=VERSION, max_units=10**5)
+    return lake.Table.forPath(spark, path, unit="tailnum", null_units="drop", version=VERSION, max_units=10**5)
 
 
 def example(days: int, epsilon: Fraction) -> Example:

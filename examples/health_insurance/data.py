@@ -30,10 +30,10 @@ def insurers(parties: int) -> Mapping[str, Sequence[int]]:
     return {f"insurer_{'abcdef'[i]}": _SITES[i * share : (i + 1) * share] for i in range(parties)}
 
 
-def read(sites: Sequence[int] = _SITES) -> pd.DataFrame:
-    """The rows of some sites, with the columns that the job needs: one row per person and year."""
-    names = [column.split()[0] for column in SCHEMA.split(", ")]
-    rows = pd.read_csv(package_file("statsmodels", "datasets/randhie/src/randhie.csv"), usecols=["site", *names])
+def read(sites: Sequence[int] = _SITES, schema: str = SCHEMA) -> pd.DataFrame:
+    """The rows of some sites, with a schema's columns, which the job needs: one row per person and year."""
+    names = [column.split()[0] for column in schema.split(", ")]
+    rows = pd.read_csv(package_file("statsmodels", "datasets/randhie/src/randhie.csv"), usecols=lambda name: name in {"site", *names})
     return rows.loc[rows["site"].isin(sites), names]
 
 

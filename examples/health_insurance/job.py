@@ -59,7 +59,9 @@ def ask(study: mpc.Study, claims: lake.Table | Mapping[str, lake.Table], epsilon
 def claims_table(spark: SparkSession, insurer: str, folder: Path, *, sites: Mapping[str, Sequence[int]]) -> lake.Table:
     """An insurer's own Delta table, written on the first run."""
     write_table(spark, lambda: data.read(sites[insurer]), data.SCHEMA, folder / "claims")
-    return lake.Table.forPath(spark, str(folder / "claims"), unit="zper", version=VERSION, max_units=10**6)
+    return lake.Table.forPath(
+        spark, str(folder / "claims"), unit="zper", null_units="drop", version=VERSION, max_units=10**6
+    )
 
 
 def example(parties: int, epsilon: Fraction) -> Example:

@@ -83,7 +83,8 @@ def questions(visits: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) ->
 def run(spark: SparkSession, folder: Path, epsilon: Fraction, rows: pd.DataFrame) -> list[Answer]:
     """Write the table, open the ledger, ask."""
     write_table(spark, lambda: rows, data.SCHEMA, folder / "visits")
-    table = lake.Table.forPath(spark, folder / "visits", unit="visitor", version=VERSION, max_units=10**5)
+    path = folder / "visits"
+    table = lake.Table.forPath(spark, path, unit="visitor", null_units="drop", version=VERSION, max_units=10**5)
     asked = questions(table.private(), rows, epsilon)
     capacity = dp.ApproxDP(sum(question.epsilon for question in asked), sum(question.delta for question in asked))
     return ask(asked, open_ledger(folder, capacity))

@@ -40,7 +40,7 @@ def reviews(users: int = 20_000, most: int = 300) -> pd.DataFrame:
         most: how many reviews one user writes at most.
     """
     random = np.random.default_rng(2021)
-    count = np.minimum(random.zipf(1.9, users), most)  # Zipf: half of the users write one
+    count = np.minimum(random.zipf(2.3, users), most)  # Zipf: 70% of the users write one
     rows = int(count.sum())
     popular = 1 / np.arange(1, len(CATEGORIES) + 1)
     favourite = random.choice(len(CATEGORIES), users, p=popular / popular.sum())
@@ -58,30 +58,40 @@ def reviews(users: int = 20_000, most: int = 300) -> pd.DataFrame:
 
 
 def overall(rows: pd.DataFrame) -> pd.DataFrame:
-    """The statistics over all reviews, lengths clamped: key, name, truth."""
-    tokens = rows["tokens"].clip(0, MAX_TOKENS)
-    truth = {
-        "count_reviews": len(rows),
-        "count_tokens": tokens.sum(),
-        "avg_tokens": tokens.mean(),
-        "std_tokens": tokens.std(ddof=0),
-        "avg_rating": rows["rating"].mean(),
-    }
-    return pd.DataFrame({"key": "all", "name": list(truth), "truth": list(truth.values())})
+    """The statistics over all reviews: key, name, truth, counted; see `by_category`."""
+    return _statistics(rows.assign(category="all"))
 
 
 def by_category(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same of each category: key, name, truth."""
-    groups = rows.assign(tokens=rows["tokens"].clip(0, MAX_TOKENS)).groupby("category")
-    tokens = groups["tokens"]
+    """The statistics of each category, lengths clamped: key, name, truth, counted.
+
+    What is counted is expected: at most `MOST_REVIEWS` of a user, chosen at random.
+    """
+    return _statistics(rows)
+
+
+def _statistics(rows: pd.DataFrame) -> pd.DataFrame:
+    chance = (MOST_REVIEWS / rows.groupby("user")["user"].transform("size")).clip(upper=1.0)
+    counted = _weighted(rows, chance).rename(columns={"truth": "counted"})
+    return _weighted(rows, chance * 0 + 1).merge(counted, on=["key", "name"], validate="one_to_one")
+
+
+def _weighted(rows: pd.DataFrame, weight: pd.Series[float]) -> pd.DataFrame:
+    tokens, category = rows["tokens"].clip(0, MAX_TOKENS), rows["category"]
+
+    def total(values: pd.Series[float]) -> pd.Series[float]:
+        return values.groupby(category).sum()
+
+    count, length = total(weight), total(weight * tokens)
+    variance = total(weight * tokens**2) / count - (length / count) ** 2
     return tidy(
         pd.DataFrame(
             {
-                "count_reviews": groups.size(),
-                "count_tokens": tokens.sum(),
-                "avg_tokens": tokens.mean(),
-                "std_tokens": tokens.std(ddof=0),
-                "avg_rating": groups["rating"].mean(),
+                "count_reviews": count,
+                "count_tokens": length,
+                "avg_tokens": length / count,
+                "std_tokens": variance**0.5,
+                "avg_rating": total(weight * rows["rating"]) / count,
             }
         )
     )

@@ -22,7 +22,7 @@ __all__ = ["compare_bounds", "main", "questions", "run"]
 
 
 def questions(reviews: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -> Sequence[Question]:
-    """All six statistics: over everything, which makes five, and by category, of which the sixth is the count.
+    """PrivateKube's statistics: five over all reviews, the sixth by category; then all of them by category.
 
     Args:
         reviews: the table.
@@ -40,7 +40,7 @@ def questions(reviews: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -
         Question(
             "Five statistics over all reviews, in one pass",
             f"A user counts with {data.MOST_REVIEWS} reviews at most, a review with {data.MAX_TOKENS} tokens. Sum, mean "
-            "and deviation share their measures: nine numbers' worth of sums cost four.",
+            "and deviation\nshare what they are made of: five numbers cost four sums.",
             reviews.agg(count, *named, rating, max_rows=data.MOST_REVIEWS),
             data.overall(rows),
             epsilon,

@@ -31,10 +31,12 @@ class Question:
         title: what is asked.
         why: a word on its bounds and on its noise.
         query: how it is asked.
-        truth: key, name and truth of each released number, every value clamped as in the query.
+        truth: key, name and truth of each released number, every value clamped as in the query; where bounding drops
+            rows, also "counted": the expected truth of what is left, which is what intervals are about.
         epsilon: what it costs.
         delta: likewise.
         bins: names of a list's items, by aggregate.
+        most: how many groups are printed, the largest of each number first; None prints all, in order.
     """
 
     title: str
@@ -44,12 +46,13 @@ class Question:
     epsilon: Fraction
     delta: Fraction = Fraction(0)
     bins: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    most: int | None = None
 
     def cells(self, accuracy: pd.DataFrame) -> pd.DataFrame:
         """Released numbers, as `dp.Release.accuracy` has them, beside the truth: a row each.
 
         Returns:
-            key, name, value, stddev, lower, upper, truth. The key joins the grouping columns, and the label of what
+            key, name, value, stddev, lower, upper and the truth's columns. The key joins the grouping columns, and the label of what
             `dp.top_k` found; the name of a list's item is that of its bin.
         """
         labelled = accuracy["label"].notna()
@@ -95,21 +98,27 @@ def _ask(number: int, question: Question, ledger: lake.Ledger) -> Answer:
     release = question.query.release(question.epsilon, question.delta, ledger=ledger)
     cells = question.cells(release.answers.accuracy.to_pandas())
     paid = "free, answered from the ledger" if release.paid_before else f"paid {release.price}"
-    click.echo(f"Released ({paid})\n{_table(cells)}")
+    click.echo(f"Released ({paid})\n{_table(cells, question.most)}")
     if release.plan.selection is not None and (unnamed := question.unnamed(cells)):
         more = ", ..." if len(unnamed) > 12 else ""
         click.echo(f"    {len(unnamed)} group(s) of the data are not named: {', '.join(unnamed[:12])}{more}")
     return Answer(question, release, cells)
 
 
-def _table(cells: pd.DataFrame) -> str:
-    shown = {column: cells[column].map(_shown) for column in ("value", "lower", "upper", "truth")}
+def _table(cells: pd.DataFrame, most: int | None) -> str:
+    if most is not None:
+        blocks = cells.groupby("name", sort=False)
+        cells = pd.concat(block.nlargest(most, "value") for _, block in blocks) if len(cells) else cells
+    known = [column for column in ("truth", "counted") if column in cells]
+    shown = {column: cells[column].map(_shown) for column in ("value", "lower", "upper", *known)}
     interval = shown["lower"] + " to " + shown["upper"]
     lines = {"group": cells["key"], "number": cells["name"], "released": shown["value"], "95% interval": interval}
-    return str(pd.DataFrame({**lines, "truth": shown["truth"]}).to_string(index=False))
+    return str(pd.DataFrame({**lines, **{column: shown[column] for column in known}}).to_string(index=False))
 
 
 def _shown(number: float) -> str:
+    if pd.isna(number):
+        return ""
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:,.4g}"
 
 

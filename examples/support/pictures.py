@@ -30,7 +30,8 @@ def draw(panels: Mapping[str, pd.DataFrame], path: Path, *, title: str) -> None:
         reach = [cells["value"] - cells["lower"], cells["upper"] - cells["value"]]
         axes.bar(cells["key"], cells["value"], width=0.7, color="#cfe0ee")
         axes.errorbar(cells["key"], cells["value"], reach, fmt=".", color="#1f4e79", capsize=3, label="released, 95%")
-        axes.plot(cells["key"], cells["truth"], "o", mfc="none", mec="#c0392b", ms=8, label="truth (example only)")
+        known = cells["counted" if "counted" in cells else "truth"]
+        axes.plot(cells["key"], known, "o", mfc="none", mec="#c0392b", ms=8, label="truth (example only)")
         axes.set_title(label, loc="left", fontsize=10)
         axes.tick_params("x", labelrotation=90 if cells["key"].str.len().max() > 3 else 0)
         axes.spines[["top", "right"]].set_visible(False)

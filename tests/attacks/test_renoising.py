@@ -63,7 +63,8 @@ def test_a_retried_task_draws_afresh_and_one_attempt_is_kept_whole(tmp_path: Pat
 def test_forty_collects_of_one_release_average_nothing_away(spark: SparkSession, tmp_path: Path) -> None:
     path = write_table(spark, tmp_path / "t", "id long, v int", [(i, i) for i in range(9)])
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.PureDP(10))
-    query = Table.forPath(spark, path, unit="id").private().agg(dp.count(), dp.sum("v", 0, 8), max_rows=1)
+    frame = Table.forPath(spark, path, unit="id", null_units="drop").private()
+    query = frame.agg(dp.count(), dp.sum("v", 0, 8), max_rows=1)
     release = query.release(epsilon="1", ledger=ledger)
     (row,) = release.df.collect()
     assert all(release.df.collect() == [row] for _ in range(10))
@@ -83,7 +84,8 @@ def test_two_releases_that_are_both_paid_differ(spark: SparkSession, tmp_path: P
     """Fresh noise for every debit: the same question at another price shares no noise with the first."""
     path = write_table(spark, tmp_path / "t", "id long, k int", [(i, i % 50) for i in range(100)])
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.PureDP(10))
-    groups = Table.forPath(spark, path, unit="id").private().groupBy("k", keys=range(50), max_groups=1, max_rows=1)
+    frame = Table.forPath(spark, path, unit="id", null_units="drop").private()
+    groups = frame.groupBy("k", keys=range(50), max_groups=1, max_rows=1)
     answers = [groups.agg(dp.count()).release(epsilon=e, ledger=ledger).answers for e in ("1/100", "1/101")]
     first, second = (np.array(answer.values.column("count").to_pylist()) for answer in answers)
     assert (first != second).mean() > 0.9

@@ -379,7 +379,10 @@ def test_real_lakes_of_neighbours_look_alike_too(spark: SparkSession, tmp_path: 
     for title, lakes in (("one", rows), ("other", neighbour)):
         tables = {
             name: Table.forPath(
-                spark, write_table(spark, tmp_path / title / name, "id string, plan int", lakes[name]), unit="id"
+                spark,
+                write_table(spark, tmp_path / title / name, "id string, plan int", lakes[name]),
+                unit="id",
+                null_units="drop",
             )
             for name in NAMES
         }

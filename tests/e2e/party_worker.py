@@ -74,7 +74,7 @@ class Worker:
             rows = [(unit, KEYS[i // 3], (7 * i + row) % 11) for i, unit in enumerate(people) for row in range(2)]
             df = self.spark.createDataFrame(rows, "id string, plan int, visits int")
             df.coalesce(1).write.format("delta").save(path)
-        return lake.Table.forPath(self.spark, path, unit="id")
+        return lake.Table.forPath(self.spark, path, unit="id", null_units="drop")
 
     def serve(self, study: Study, table: str, orders: TextIO) -> None:
         claims = study.contribute("claims", self.table(table), overlap=mpc.DISJOINT)

@@ -32,16 +32,16 @@ def ids(df: DataFrame) -> list[int]:
 def test_latest_version_is_pinned_while_the_table_grows(
     spark: SparkSession, visits: str, write_delta: DeltaWriter
 ) -> None:
-    first = Table.forPath(spark, visits, unit="patient")
+    first = Table.forPath(spark, visits, unit="patient", null_units="drop")
     write_delta("visits", VISITS, [(3, "a", 1, 1.0)])
-    second = Table.forPath(spark, visits, unit="patient")
+    second = Table.forPath(spark, visits, unit="patient", null_units="drop")
     assert (first.version, second.version) == (0, 1)
     assert ids(first.df) == [1, 2]
     assert ids(second.df) == [1, 2, 3]
-    assert ids(Table.forPath(spark, visits, unit="patient", version=0).df) == [1, 2]
+    assert ids(Table.forPath(spark, visits, unit="patient", null_units="drop", version=0).df) == [1, 2]
     assert first.data_version.endswith("@0")
     assert first.data_version[:36] == second.data_version[:36]  # the table's id
-    assert first.data_version == Table.forPath(spark, visits, unit="patient", version=0).data_version
+    assert first.data_version == Table.forPath(spark, visits, unit="patient", null_units="drop", version=0).data_version
 
 
 def test_copies_of_a_table_that_grew_apart_have_different_data_versions(
@@ -50,7 +50,9 @@ def test_copies_of_a_table_that_grew_apart_have_different_data_versions(
     copytree(visits, tmp_path / "copy")
     write_delta("visits", VISITS, [(3, "a", 1, 1.0)])
     write_delta("copy", VISITS, [(4, "b", 2, 2.0)])
-    original, copy = (Table.forPath(spark, str(path), unit="patient") for path in (visits, tmp_path / "copy"))
+    original, copy = (
+        Table.forPath(spark, str(path), unit="patient", null_units="drop") for path in (visits, tmp_path / "copy")
+    )
     assert original.version == copy.version
     assert original.data_version[:36] == copy.data_version[:36]
     assert original.data_version != copy.data_version
@@ -58,7 +60,7 @@ def test_copies_of_a_table_that_grew_apart_have_different_data_versions(
 
 def test_a_condition_means_what_its_text_says(spark: SparkSession, visits: str) -> None:
     """No variable is put into it, whatever the caller's session would do."""
-    rows = Table.forPath(spark, visits, unit="patient").df
+    rows = Table.forPath(spark, visits, unit="patient", null_units="drop").df
     assert rows.where("'${spark.app.name}' = '${spark.app.' || 'name}'").count() == rows.count()
 
 
@@ -66,45 +68,47 @@ def test_restore_is_a_new_version_and_leaves_pins_alone(
     spark: SparkSession, visits: str, write_delta: DeltaWriter
 ) -> None:
     write_delta("visits", VISITS, [(3, "a", 1, 1.0)])
-    pinned = Table.forPath(spark, visits, unit="patient")
+    pinned = Table.forPath(spark, visits, unit="patient", null_units="drop")
     spark.sql(f"RESTORE TABLE delta.`{visits}` TO VERSION AS OF 0").collect()
-    restored = Table.forPath(spark, visits, unit="patient")
+    restored = Table.forPath(spark, visits, unit="patient", null_units="drop")
     assert (pinned.version, restored.version) == (1, 2)
     assert ids(pinned.df) == [1, 2, 3]
     assert ids(restored.df) == [1, 2]
-    assert restored.data_version != Table.forPath(spark, visits, unit="patient", version=0).data_version
+    assert (
+        restored.data_version != Table.forPath(spark, visits, unit="patient", null_units="drop", version=0).data_version
+    )
 
 
 def test_another_table_at_the_same_path_has_another_data_version(
     spark: SparkSession, write_delta: DeltaWriter, tmp_path: Path
 ) -> None:
     path = write_delta("t", VISITS, [(1, "a", 3, 10.0)])
-    before = Table.forPath(spark, path, unit="patient").data_version
+    before = Table.forPath(spark, path, unit="patient", null_units="drop").data_version
     Path(path).rename(tmp_path / "elsewhere")
     spark.catalog.clearCache()
     write_delta("t", VISITS, [(1, "a", 3, 10.0)])
-    assert Table.forPath(spark, path, unit="patient").data_version != before
+    assert Table.forPath(spark, path, unit="patient", null_units="drop").data_version != before
 
 
 def test_vacuumed_version_is_a_clear_error(spark: SparkSession, visits: str, write_delta: DeltaWriter) -> None:
     write_delta("visits", VISITS, [(9, "c", 1, 1.0)], mode="overwrite")
-    assert ids(Table.forPath(spark, visits, unit="patient", version=0).df) == [1, 2]
+    assert ids(Table.forPath(spark, visits, unit="patient", null_units="drop", version=0).df) == [1, 2]
     spark.sql(f"VACUUM delta.`{visits}` RETAIN 0 HOURS").collect()
     with pytest.raises(VersionUnavailable, match=r"VACUUM") as caught:
-        Table.forPath(spark, visits, unit="patient", version=0)
+        Table.forPath(spark, visits, unit="patient", null_units="drop", version=0)
     assert caught.value.path == visits
     assert caught.value.version == 0
     assert "pin a later version" in str(caught.value)
-    assert ids(Table.forPath(spark, visits, unit="patient").df) == [9]
+    assert ids(Table.forPath(spark, visits, unit="patient", null_units="drop").df) == [9]
 
 
 def test_missing_version_and_missing_table_are_clear_errors(spark: SparkSession, visits: str, tmp_path: Path) -> None:
     with pytest.raises(VersionUnavailable, match=r"version 7: there is no such version.*pin one of") as caught:
-        Table.forPath(spark, visits, unit="patient", version=7)
+        Table.forPath(spark, visits, unit="patient", null_units="drop", version=7)
     assert (caught.value.path, caught.value.version) == (visits, 7)
     for version in (-1, True, "0"):
         with pytest.raises(InvalidArgument, match="number of a version"):
-            Table.forPath(spark, visits, unit="patient", version=version)  # type: ignore[arg-type]
+            Table.forPath(spark, visits, unit="patient", null_units="drop", version=version)  # type: ignore[arg-type]
     plain = tmp_path / "plain parquet"
     spark.range(3).write.parquet(str(plain))
     for path in (tmp_path / "nothing", plain):
@@ -116,13 +120,13 @@ def test_missing_version_and_missing_table_are_clear_errors(spark: SparkSession,
 
 def test_paths_with_odd_characters(spark: SparkSession, write_delta: DeltaWriter) -> None:
     path = write_delta("it's 100% `mine` [x]", VISITS, [(1, "a", 3, 10.0)])
-    assert ids(Table.forPath(spark, path, unit="patient").df) == [1]
+    assert ids(Table.forPath(spark, path, unit="patient", null_units="drop").df) == [1]
 
 
 def test_listing_through_the_reader_agrees_with_the_disk(spark: SparkSession, write_delta: DeltaWriter) -> None:
     """Object storage is checked through Spark's listing: here with a local path, odd characters included."""
     path = write_delta("a b [x] {y} 100%", VISITS, [(1, "a", 3, 10.0)])
-    files = Table.forPath(spark, path, unit="patient").df.inputFiles()
+    files = Table.forPath(spark, path, unit="patient", null_units="drop").df.inputFiles()
     assert len(files) == 1
     assert _listed(spark, files)
     assert _listed(spark, [])
@@ -133,14 +137,16 @@ def test_not_null_columns_are_visible(spark: SparkSession, tmp_path: Path) -> No
     path = tmp_path / "strict"
     spark.sql(f"CREATE TABLE delta.`{path}` (patient BIGINT NOT NULL, days INT) USING delta")
     spark.sql(f"INSERT INTO delta.`{path}` VALUES (1, 2)")
-    schema = Table.forPath(spark, path, unit="patient").df.schema
+    schema = Table.forPath(spark, path, unit="patient", null_units="drop").df.schema
     assert (schema["patient"].nullable, schema["days"].nullable) == (False, True)
 
 
 def test_declared_facts_are_checked_against_the_schema(spark: SparkSession, visits: str) -> None:
-    table = Table.forPath(spark, visits, unit="patient", bounds={"cost": (0, "2000.5")}, max_units=100)
+    table = Table.forPath(
+        spark, visits, unit="patient", null_units="drop", bounds={"cost": (0, "2000.5")}, max_units=100
+    )
     assert table.facts == declared_facts(
-        table.df.schema, unit="patient", bounds={"cost": (0, "2000.5")}, keys={}, max_units=100
+        table.df.schema, unit=("patient",), bounds={"cost": (0, "2000.5")}, keys={}, max_units=100, null_units="drop"
     )
     assert table.partitions == 2
     with pytest.raises(InvalidArgument, match="no such column"):
@@ -191,7 +197,7 @@ def awkward(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> st
 
 def test_no_value_raises_in_arithmetic_casts_and_comparisons(spark: SparkSession, awkward: str) -> None:
     """The same expressions, added to the caller's own frame, raise: the session of the table makes the difference."""
-    table = Table.forPath(spark, awkward, unit="n")
+    table = Table.forPath(spark, awkward, unit="n", null_units="drop")
     assert len(table.df.select(*[F.expr(e).alias(f"c{i}") for i, e in enumerate(RAISE_UNDER_ANSI)]).collect()) == 3
     by_columns = table.df.withColumn("q", F.lit(1) / F.col("n")).withColumn("t", F.col("text").cast("int"))
     assert [row["t"] for row in by_columns.where("t / 0 IS NULL").select("t").collect()] == [None] * 3
@@ -208,7 +214,7 @@ def test_the_callers_session_keeps_its_settings_and_its_time_zone_counts(spark: 
     before = spark.conf.get("spark.sql.session.timeZone")
     spark.conf.set("spark.sql.session.timeZone", "Asia/Kathmandu")
     try:
-        table = Table.forPath(spark, visits, unit="patient")
+        table = Table.forPath(spark, visits, unit="patient", null_units="drop")
     finally:
         spark.conf.set("spark.sql.session.timeZone", before or "UTC")
     assert table.df.sparkSession.conf.get("spark.sql.session.timeZone") == "Asia/Kathmandu"
@@ -219,7 +225,7 @@ def test_the_callers_session_keeps_its_settings_and_its_time_zone_counts(spark: 
 def test_repr_shows_no_row(spark: SparkSession, visits: str) -> None:
     spark.conf.set("spark.sql.repl.eagerEval.enabled", "true")
     try:
-        shown = repr(Table.forPath(spark, visits, unit="patient"))
+        shown = repr(Table.forPath(spark, visits, unit="patient", null_units="drop"))
     finally:
         spark.conf.unset("spark.sql.repl.eagerEval.enabled")
     assert "patient" in shown
@@ -227,7 +233,7 @@ def test_repr_shows_no_row(spark: SparkSession, visits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "partitions"), [(0, 2), (2**26, 2), (2**26 + 1, 3), (2**35, 1024), (2**50, 8192)]
+    ("size_bytes", "partitions"), [(0, 2), (2**24, 2), (2**24 + 1, 3), (2**33, 1024), (2**50, 8192)]
 )
 def test_partitions_follow_the_size(size_bytes: int, partitions: int) -> None:
     assert _suggested_partitions(size_bytes) == partitions

@@ -46,7 +46,7 @@ class World:
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("bad input")
     path = write_table(spark, folder / "t", SCHEMA, ROWS)
-    tables = {name: lake.Table.forPath(spark, path, unit="id", max_units=1000) for name in NAMES}
+    tables = {name: lake.Table.forPath(spark, path, unit="id", null_units="drop", max_units=1000) for name in NAMES}
     ledgers = make_ledgers(folder, NAMES)
     with mpc.Federation.local(NAMES).session(spark, ledger=ledgers) as study:
         yield World(study, study.contribute("t", tables), tables, ledgers)
@@ -140,7 +140,7 @@ def test_a_table_without_a_unit_is_no_table(
     unit: str | tuple[str, ...], message: str, world: World, spark: SparkSession
 ) -> None:
     with pytest.raises(dp.InvalidArgument, match=message):
-        lake.Table.forPath(spark, world.tables["a"].path, unit=unit)
+        lake.Table.forPath(spark, world.tables["a"].path, unit=unit, null_units="drop")
 
 
 def test_a_study_is_used_inside_its_block(world: World, spark: SparkSession) -> None:
@@ -185,8 +185,8 @@ def test_bad_values_are_treated_as_documented_with_and_without_the_unit_that_has
     answers = {}
     for side, path in paths.items():
         tables = {
-            "a": lake.Table.forPath(spark, path, unit="id", max_units=1000),
-            "b": lake.Table.forPath(spark, other, unit="id", max_units=1000),
+            "a": lake.Table.forPath(spark, path, unit="id", null_units="drop", max_units=1000),
+            "b": lake.Table.forPath(spark, other, unit="id", null_units="drop", max_units=1000),
         }
         (tmp_path / f"{side} ledgers").mkdir()
         ledgers = make_ledgers(tmp_path / f"{side} ledgers", NAMES)

@@ -32,7 +32,7 @@ NAMES = ("a", "b")
 def table(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> lake.Table:
     folder = tmp_path_factory.mktemp("disagreement")
     path = write_table(spark, folder / "t", "id long, k int, v int", [(1, 0, 3), (2, 1, 4)])
-    return lake.Table.forPath(spark, path, unit="id", max_units=1000)
+    return lake.Table.forPath(spark, path, unit="id", null_units="drop", max_units=1000)
 
 
 @dataclass(frozen=True)

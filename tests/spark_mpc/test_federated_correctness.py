@@ -143,6 +143,7 @@ def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
             spark,
             write_table(spark, folder / name, SCHEMA, [typed(row) for row in rows]),
             unit="id",
+            null_units="drop",
             max_units=10_000,
         )
         for name, rows in PARTY_ROWS.items()

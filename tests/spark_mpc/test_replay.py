@@ -69,7 +69,9 @@ class Lakes:
     folder: Path
 
     def tables(self) -> dict[str, lake.Table]:
-        return {name: lake.Table.forPath(self.spark, self.folder / name, unit="id") for name in NAMES}
+        return {
+            name: lake.Table.forPath(self.spark, self.folder / name, unit="id", null_units="drop") for name in NAMES
+        }
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,7 @@ def test_one_paid_release_shows_the_same_numbers_for_ever(
     # one party's rows changed: another release, another debit for everybody, fresh noise
     path = str(lakes.folder / "changed")
     write_table(spark, Path(path), SCHEMA, [(0, "x", 0)])
-    changed = {**tables, "a": lake.Table.forPath(spark, path, unit="id")}
+    changed = {**tables, "a": lake.Table.forPath(spark, path, unit="id", null_units="drop")}
     newer = ask(changed)
     assert not newer.paid_before
     assert spent(ledgers) == [PRICE + PRICE] * 3
@@ -191,7 +193,7 @@ def test_a_new_version_of_the_data_is_a_new_debit(lakes: Lakes, tmp_path: Path) 
     path = write_table(spark, tmp_path / "t", SCHEMA, [(1, "x", 3)])
 
     def ask(version: int | None) -> dp.Release:
-        frame = lake.Table.forPath(spark, path, unit="id", version=version).private()
+        frame = lake.Table.forPath(spark, path, unit="id", null_units="drop", version=version).private()
         return frame.agg(dp.count(), max_rows=1).release(epsilon="1", ledger=ledger)
 
     first = ask(None)

@@ -16,6 +16,7 @@ from dp.planning.cells import (
     RowSum,
     TruncatedUnits,
     UnitCount,
+    UnitSizes,
     UnitTotal,
     VectorSum,
 )
@@ -134,6 +135,9 @@ def _additions(rule: CellRule, rows: Sequence[Row]) -> Iterator[tuple[int, int, 
     match rule:
         case UnitCount():
             yield from ((group, 0, 1) for _, group in {(row.unit, row.group) for row in rows})
+        case UnitSizes(bins=bins):
+            for (_, group), size in Counter((row.unit, row.group) for row in rows).items():
+                yield group, min(size.bit_length(), bins) - 1, 1
         case UnitTotal(column=column, lower=lower, upper=upper):
             totals: Counter[tuple[object, int]] = Counter()
             for row in rows:
@@ -213,7 +217,7 @@ def assert_sensitivity(
         if isinstance(rule, TruncatedUnits):
             assert max(change(rule.offset, 1), change(rule.offset + 1, 1)) <= 1, f"L1 of {rule}"
             continue
-        once = isinstance(rule, (UnitCount, UnitTotal))
+        once = isinstance(rule, (UnitCount, UnitSizes, UnitTotal))
         most, reach = 1 if once else bounds.rows_per_group, _reach(rule, largest)
         changes = [change(rule.offset + group * rule.stride, _width(rule)) for group in range(groups)]
         assert max(changes) <= most * reach, f"Linf of {rule}: {max(changes)}"
@@ -225,7 +229,7 @@ def assert_sensitivity(
 def _width(rule: CellRule) -> int:
     """Cells of one group."""
     match rule:
-        case BinCount(bins=bins):
+        case BinCount(bins=bins) | UnitSizes(bins=bins):
             return bins
         case VectorSum(coordinates=coordinates):
             return len(coordinates)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from dp.execution.partials import partial_sums, surviving
-from dp.execution.survivors import UnitRows, _order_within, group_draw, mix64, survivors
+from dp.execution.survivors import UnitRows, _order_within, group_draw, mix64, shares, survivors
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
 from dp.planning.cells import BinCount, Column, RowCount, RowSum, UnitCount
 from tests.tools.bounding import (
@@ -145,9 +145,7 @@ def test_the_law_catches_a_kernel_that_does_not_bound(groups, repeats, bound):
     claimed = ContributionBounds(max_groups=2, max_rows=2)
     rows = [Row(1, mix(1), group, (("bin", 0), ("x", 1))) for group in range(groups)] * repeats
     with pytest.raises(AssertionError, match=bound):
-        assert_sensitivity(
-            kernel_cells(rows, UNBOUNDED), {}, [RowCount(0, 1)], claimed, groups=GROUPS, largest=LARGEST
-        )
+        assert_sensitivity(kernel_cells(rows, UNBOUNDED), {}, [RowCount(0, 1)], claimed, groups=GROUPS, largest=LARGEST)
 
 
 def test_the_law_catches_a_total_that_is_not_bounded():
@@ -180,6 +178,54 @@ def test_keys_that_differ_only_in_the_dropped_bits_are_sorted_exactly():
     key = np.array([7, 6, 7, 5, 5, 4], np.uint64)
     tie = np.array([1, 0, 0, 1, 0, 0])
     assert _order_within(run, key, [tie]).tolist() == [1, 2, 0, 5, 4, 3]
+
+
+def many_rows(hash_bits, *, units, groups, count=50_000):
+    """Rows of units whose hashes have only so many bits: the fewer, the more of them collide."""
+    random = np.random.default_rng(count)
+    unit, group = random.integers(0, units, count), random.integers(0, groups, count)
+    dropped = np.uint64(64 - hash_bits)
+    unit_hash = mix64(unit.view(np.uint64)) >> dropped << dropped
+    return UnitRows(unit, unit_hash, group, {"x": Column(random.integers(0, 3, count))})
+
+
+@pytest.mark.parametrize("hash_bits", [64, 30, 12])
+@pytest.mark.parametrize(("units", "groups"), [(5_000, 1_000), (50_000, 3), (7, 40_000)])
+def test_of_many_rows_those_in_the_groups_with_the_lowest_lots_survive(hash_bits, units, groups):
+    """So many that their numbers leave a sort key too few bits to tell all lots and units apart."""
+    part = many_rows(hash_bits, units=units, groups=groups)
+    lot = group_draw(part.unit_hash, part.group)
+    order = np.lexsort((part.group, lot, part.unit))
+    unit, group = part.unit[order], part.group[order]
+    run = np.cumsum(np.diff(unit, prepend=-1).astype(bool) | np.diff(group, prepend=-1).astype(bool))
+    first_run = run[np.searchsorted(unit, unit)]
+    expected = order[run - first_run < 2]
+    alive = survivors(part, ContributionBounds(max_groups=2))
+    assert sorted(alive.rows.tolist()) == sorted(expected.tolist())
+    assert alive.units == len(np.unique(part.unit))
+    lost = np.setdiff1d(order, expected)
+    assert alive.truncated_units == len(np.unique(part.unit[lost]))
+
+
+@pytest.mark.parametrize("hash_bits", [64, 12])
+@pytest.mark.parametrize("bounds", [ContributionBounds(2, 2), ContributionBounds(max_total_rows=3)])
+def test_shares_hold_whole_units_and_change_no_result(hash_bits, bounds):
+    part = many_rows(hash_bits, units=5_000, groups=50)
+    parts = list(shares(part, rows=4_000))
+    units = [set(some.unit.tolist()) for some in parts]
+    assert sum(map(len, units)) == len(set.union(*units)) == len(np.unique(part.unit))
+    assert sum(len(some.unit) for some in parts) == len(part.unit)
+    if hash_bits == 64:
+        assert max(len(some.unit) for some in parts) < 8_000
+    rules = (RowCount(0, 1), UnitCount(50, 1), RowSum(100, 1, ("x",)))
+    together = add_up(pair for some in parts for pair in partial_sums(surviving(some, survivors(some, bounds)), rules))
+    assert together == cells_of_part(part, bounds, rules)
+
+
+def test_few_rows_are_one_share():
+    part = many_rows(64, units=10, groups=3, count=100)
+    assert list(shares(part, rows=101)) == [part]
+    assert sum(len(some.unit) for some in shares(part, rows=1)) == 100
 
 
 def test_a_frequent_value_survives_in_proportion():

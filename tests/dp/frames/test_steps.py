@@ -175,6 +175,12 @@ def test_two_private_frames_meet_on_their_unit_within_bounds(spark: SparkSession
     assert joined.steps == ("join on id, at most 2 and 3 rows of a unit, with right",)
 
 
+def test_a_frame_meets_itself(frame: dp.PrivateFrame) -> None:
+    pairs = frame.select("ward").join_on_unit(frame.select("cost"), max_rows=(5, 5))
+    assert rows_of(pairs, "id", "ward", "cost") == [(1, "a", 3), (1, "a", 5), (1, "b", 3), (1, "b", 5), (2, "a", 7)]
+    assert (pairs.name, pairs.data_version) == ("visits", "7")
+
+
 Change = Callable[[dp.PrivateFrame, DataFrame], object]
 REFUSED: dict[str, tuple[Change, str]] = {
     "redefined unit": (lambda f, w: f.withColumn("ID", "cost"), "the unit is id"),

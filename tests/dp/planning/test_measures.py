@@ -32,20 +32,24 @@ from dp.planning.measures import (
     Present,
     Rows,
     Sensitivity,
+    Sizes,
     Squares,
     Total,
+    TreeCells,
     Truncation,
     Units,
     UnitTotals,
     Vectors,
 )
 from dp.planning.plan import make_plan
+from dp.planning.tree import Tree
 from spark_mpc import dp
 from tests.tools.bounding import add_up
 from tests.tools.plans import paper_query
 
 ENCODING = FixedPoint.plan(Fraction(-2), Fraction(3), integral=True, centred=False)
 CENTRED = FixedPoint(True, 0, -3, 3, 0)
+TREE = Tree.plan(Fraction(0), Fraction(3), integral=True, groups=1)
 MEASURES: list[Measure] = [
     Rows(),
     Units(),
@@ -55,6 +59,8 @@ MEASURES: list[Measure] = [
     UnitTotals("v", ENCODING),
     Bins("v", (Fraction(0), Fraction(1), Fraction(2)), integral=True),
     Items("v", (3, -2)),
+    Sizes(3),
+    TreeCells("v", TREE),
     Distinct("v", real=False),
     Vectors(("v", "w"), ENCODING, "l1", 3),
     Vectors(("v", "w"), ENCODING, "l2", 3),
@@ -99,7 +105,11 @@ def _twice_two_rows() -> Iterator[tuple[UnitsRow, ...]]:
         yield tuple((group, content) for group in range(2) for content in pair)
 
 
-INDEX = {Bins: lambda v: int(v >= 1), Items: {3: 0, -2: 1}.get}
+INDEX = {
+    Bins: lambda v: int(v >= 1),
+    Items: {3: 0, -2: 1}.get,
+    TreeCells: lambda v: min(max(v, 0), TREE.shape.leaves - 1),
+}
 """What Catalyst makes of the column `v`, in plain Python."""
 
 
@@ -107,7 +117,7 @@ def columns_of(measure: Measure, rows: Sequence[UnitsRow]) -> dict[str, Column]:
     columns = {}
     for index, source in enumerate(("v", "w")):
         values = [content[index] for _, content in rows]
-        if isinstance(measure, (Bins, Items)):
+        if type(measure) in INDEX:
             values = [None if value is None else INDEX[type(measure)](value) for value in values]
         valid = np.array([value is not None for value in values], np.bool_)
         columns[source] = Column(np.array([value or 0 for value in values], np.int64), valid)
@@ -218,7 +228,7 @@ def test_a_wider_bound_never_lowers_a_sensitivity(groups: int, rows: int, more_g
 @pytest.mark.parametrize("measure", MEASURES, ids=_shown)
 def test_what_adds_up_rows_needs_a_bound_on_them(measure: Measure) -> None:
     groups_only = ContributionBounds(max_groups=7)
-    if isinstance(measure, (Units, UnitTotals, Truncation)):
+    if isinstance(measure, (Units, Sizes, UnitTotals, Truncation)):
         with_rows = measure.sensitivity(ContributionBounds(max_groups=7, max_rows=3))
         assert measure.sensitivity(groups_only) == with_rows
     else:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dp.accounting.budget import Budget
-from dp.accounting.calibration import zcdp_epsilon
 from dp.errors import InvalidArgument
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
 from dp.planning.bounds import ContributionBounds
@@ -116,10 +117,20 @@ def test_with_a_delta_the_noise_with_the_smaller_spread_is_taken() -> None:
     wide = make_plan(paper_query([dp.count()], groups=400, bounds=wide_bounds), dp.ApproxDP(1, "1e-9"))
     (part,) = wide.parts
     assert isinstance(part.mechanism, DiscreteGaussian)
-    assert zcdp_epsilon(part.sensitivity.l2_squared / (2 * part.mechanism.variance), Fraction(1, 10**9)) <= 1
+    assert part.sensitivity.l2_squared == 400
+    spent, spent_less = (_gaussian_delta(20 / (part.mechanism.stddev * wider), epsilon=1) for wider in (1.0, 1.01))
+    assert spent <= 1e-9
+    assert spent > 1e-10, "the noise could be less"
+    assert spent_less < spent
     assert wide.price(dp.ApproxDP) == dp.ApproxDP(1, "1e-9")
     with pytest.raises(InvalidArgument, match="Gaussian noise and deltas have no pure epsilon"):
         wide.price(dp.PureDP)
+
+
+def _gaussian_delta(separation: float, epsilon: float) -> float:
+    """Of normal noise with neighbours so many standard deviations apart (Balle and Wang 2018, Theorem 5)."""
+    near, far = (stats.norm.cdf(sign * separation / 2 - epsilon / separation) for sign in (1, -1))
+    return float(near - math.exp(epsilon) * far)
 
 
 @pytest.mark.parametrize("asked", [dp.PureDP(10**4), dp.ApproxDP(10**4, "1e-6"), dp.ZCDP(10**6)], ids=str)

@@ -1,0 +1,191 @@
+"""The same flights in one lake: delays with spread and quantiles, busiest airlines, destinations that nobody listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import click
+import pandas as pd
+from pyspark.sql import SparkSession
+
+from spark_mpc import dp, lake
+
+from ..support.cells import tidy
+from ..support.jobs import small_session
+from ..support.lakes import VERSION, write_table
+from ..support.one_lake import Answer, Question, ask, expected_errors, lake_options, open_ledger, workplace
+from ..support.pictures import draw
+from . import data
+
+__all__ = ["compare_bounds", "main", "questions", "read", "run"]
+
+SCHEMA = (
+    "tailnum STRING NOT NULL, origin STRING NOT NULL, dest STRING NOT NULL, carrier STRING NOT NULL, dep_delay BIGINT"
+)
+DELTA = Fraction(1, 10**6)
+MOST_FLIGHTS = 150
+"""Of an aircraft, wherever they are; 81% of a year's flights."""
+
+MOST_DESTINATIONS, MOST_THERE = 16, 15
+RANKS = ("1/10", "1/2", "9/10")
+BUSIEST = 5
+
+
+def read(days: int = 365) -> pd.DataFrame:
+    """All three airports' flights of the first days of 2013; those without a tail number, all cancelled, are left out."""
+    rows = pd.concat(data.read(airport, days, SCHEMA) for airport in data.AIRPORTS)
+    return rows.dropna(subset="tailnum")
+
+
+def questions(flights: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -> Sequence[Question]:
+    """Four questions; an aircraft has up to 575 flights a year, to up to 47 destinations, so that bounds matter.
+
+    Args:
+        flights: the table.
+        rows: the same in the clear, for the truth.
+        epsilon: of each question.
+    """
+    departures = flights.where("dep_delay IS NOT NULL")
+    flown = rows.dropna(subset="dep_delay")
+    by_carrier = departures.groupBy("carrier", keys=data.CARRIERS, max_total_rows=MOST_FLIGHTS)
+    by_origin = flights.groupBy("origin", keys=data.AIRPORTS, max_total_rows=MOST_FLIGHTS)
+    return (
+        Question(
+            "Delays by airline: flights, mean, deviation",
+            f"{MOST_FLIGHTS} flights of an aircraft count, wherever they are. Delays are clamped to {data.CLAMP} minutes.",
+            by_carrier.agg(
+                dp.count().alias("flights"),
+                dp.mean("dep_delay", *data.CLAMP).alias("mean"),
+                dp.stddev("dep_delay", *data.CLAMP).alias("stddev"),
+            ),
+            _delays(flown),
+            epsilon,
+        ),
+        Question(
+            "Delays by airport: histogram and quantiles",
+            "Three large groups: noise hardly shows. Ranks need no close bounds, so that a day is no trouble.",
+            departures.groupBy("origin", keys=data.AIRPORTS, max_total_rows=MOST_FLIGHTS).agg(
+                dp.histogram("dep_delay", data.EDGES).alias("delay"),
+                dp.quantiles("dep_delay", RANKS, -60, 1440).alias("minutes"),
+            ),
+            pd.concat([_histogram(flown), _quantiles(flown)]),
+            epsilon,
+            bins={"delay": data.BINS, "minutes": [f"minutes at {rank}" for rank in RANKS]},
+        ),
+        Question(
+            f"The {BUSIEST} busiest airlines of each airport",
+            "All 16 airlines are counted with one noise; which of them lead is then read off for nothing.",
+            by_origin.agg(dp.top_k("carrier", BUSIEST, data.CARRIERS).alias("flights")),
+            _airlines(rows),
+            epsilon,
+        ),
+        Question(
+            "Destinations",
+            f"Nobody listed them: they are named if enough aircraft fly there. Of an aircraft, {MOST_DESTINATIONS} "
+            f"destinations count\nand {MOST_THERE} flights to each; Gaussian thresholds grow with the root of "
+            f"{MOST_DESTINATIONS}.",
+            flights.groupBy(
+                "dest",
+                keys=dp.private_keys(strategy="gaussian"),
+                max_groups=MOST_DESTINATIONS,
+                max_rows=MOST_THERE,
+            ).agg(dp.count_units().alias("aircraft").weight(2), dp.count().alias("flights")),
+            _destinations(rows),
+            epsilon,
+            DELTA,
+            most=20,
+        ),
+    )
+
+
+def compare_bounds(flights: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -> str:
+    """What a limit of flights costs in noise, which `explain` says for free, and in flights left out: the truth."""
+    sizes, lines = rows.groupby("tailnum").size(), []
+    for most in (50, 150, 575):
+        query = flights.groupBy("carrier", keys=data.CARRIERS, max_total_rows=most).agg(dp.count())
+        kept = sizes.clip(upper=most).sum() / len(rows)
+        lines.append(f"    max_total_rows={most:<4} {expected_errors(query, epsilon):16} {kept:6.1%} of the flights count")
+    return "\n".join(lines)
+
+
+def _chance(rows: pd.DataFrame) -> pd.Series[float]:
+    """That a flight is among those of its aircraft that count."""
+    flights = rows.groupby("tailnum")["tailnum"].transform("size")
+    return (MOST_FLIGHTS / flights).clip(upper=1.0)
+
+
+def _beside_counted(true: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    return tidy(true).merge(tidy(counted).rename(columns={"truth": "counted"}), on=["key", "name"], how="left")
+
+
+def _delays(rows: pd.DataFrame) -> pd.DataFrame:
+    def statistics(weight: pd.Series[float]) -> pd.DataFrame:
+        carrier = rows["carrier"].astype(pd.CategoricalDtype(list(data.CARRIERS)))
+        delay = rows["dep_delay"].astype(float).clip(*data.CLAMP)
+        sums = [(weight * delay**power).groupby(carrier, observed=False).sum() for power in (0, 1, 2)]
+        mean = sums[1] / sums[0]
+        return pd.DataFrame({"flights": sums[0], "mean": mean, "stddev": (sums[2] / sums[0] - mean**2) ** 0.5})
+
+    return _beside_counted(statistics(_chance(rows) * 0 + 1), statistics(_chance(rows)))
+
+
+def _histogram(rows: pd.DataFrame) -> pd.DataFrame:
+    def counts(weight: pd.Series[float]) -> pd.DataFrame:
+        bins = pd.cut(rows["dep_delay"].astype(float), list(data.EDGES), right=False, labels=list(data.BINS))
+        return weight.groupby([rows["origin"], bins], observed=False).sum().unstack()
+
+    return _beside_counted(counts(_chance(rows) * 0 + 1), counts(_chance(rows)))
+
+
+def _quantiles(rows: pd.DataFrame) -> pd.DataFrame:
+    delay = rows["dep_delay"].astype(float).groupby(rows["origin"])
+    return tidy(pd.DataFrame({f"minutes at {rank}": delay.quantile(float(Fraction(rank))) for rank in RANKS}))
+
+
+def _airlines(rows: pd.DataFrame) -> pd.DataFrame:
+    pair = rows["origin"] + ", " + rows["carrier"]
+    chance = _chance(rows)
+    true, counted = (weight.groupby(pair).sum().to_frame("flights") for weight in (chance * 0 + 1, chance))
+    return _beside_counted(true, counted)
+
+
+def _destinations(rows: pd.DataFrame) -> pd.DataFrame:
+    there = rows.groupby(["tailnum", "dest"]).size().rename("flights").reset_index()
+    groups = there.groupby("tailnum")["dest"].transform("size")
+    there["chance"] = (MOST_DESTINATIONS / groups).clip(upper=1.0)
+    there["counted"] = there["chance"] * there["flights"].clip(upper=MOST_THERE)
+    by = there.groupby("dest")
+    true = by.agg(aircraft=("tailnum", "size"), flights=("flights", "sum"))
+    return _beside_counted(true, by.agg(aircraft=("chance", "sum"), flights=("counted", "sum")))
+
+
+def run(spark: SparkSession, folder: Path, epsilon: Fraction, rows: pd.DataFrame) -> list[Answer]:
+    """Write the table, open the ledger, compare bounds, ask."""
+    write_table(spark, lambda: rows, SCHEMA, folder / "flights")
+    table = lake.Table.forPath(spark, folder / "flights", unit="tailnum", version=VERSION, max_units=10**5)
+    asked = questions(table.private(), rows, epsilon)
+    click.echo(f"Bounds, for flights by airline at epsilon = {epsilon}:")
+    click.echo(compare_bounds(table.private(), rows, epsilon))
+    return ask(asked, open_ledger(folder, dp.ApproxDP(epsilon * len(asked), DELTA)))
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1, 365), default=365, show_default=True, help="First days of 2013 only.")
+@lake_options("airports_one_lake", "1")
+def main(days: int, epsilon: Fraction, output: Path | None, picture: Path) -> None:
+    """Departures from New York in one lake, by aircraft."""
+    with workplace(output) as folder:
+        answers = run(small_session("airports", cores=2), folder, epsilon, read(days))
+    delays, destinations = answers[0].cells, answers[3].cells
+    flights = destinations[destinations["name"] == "flights"]
+    panels = {
+        "mean delay by airline (minutes)": delays[delays["name"] == "mean"].dropna(subset="truth"),
+        "flights to the destinations named": flights.nlargest(20, "value"),
+    }
+    draw(panels, picture, title=f"New York's departures, epsilon = {epsilon} a question")
+
+
+if __name__ == "__main__":
+    main()
