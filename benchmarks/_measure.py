@@ -7,11 +7,11 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Cost", "median_cost", "median_seconds", "peak_mib"]
+__all__ = ["Cost", "median_cost", "median_costs", "median_seconds", "peak_mib"]
 
 _PERIOD_SECONDS = 0.1
 
@@ -45,13 +45,27 @@ def median_seconds(action: Callable[[], object], *, repetitions: int = 3, warm_u
 
 def median_cost(action: Callable[[], object], *, repetitions: int = 3, warm_up: int = 1) -> Cost:
     """The medians of what some repetitions take, after others that do not count."""
-    for _ in range(warm_up):
-        action()
-    costs = []
-    for _ in range(repetitions):
-        start, cpu_start = time.perf_counter(), _tree_cpu_seconds()
-        action()
-        costs.append(Cost(time.perf_counter() - start, _tree_cpu_seconds() - cpu_start))
+    return median_costs({"": action}, repetitions=repetitions, warm_up=warm_up)[""]
+
+
+def median_costs(
+    actions: Mapping[str, Callable[[], object]], *, repetitions: int = 3, warm_up: int = 1
+) -> dict[str, Cost]:
+    """The medians for each of several actions, taken in turns, so that a load which comes or goes meets all of them."""
+    costs: dict[str, list[Cost]] = {name: [] for name in actions}
+    for _ in range(warm_up + repetitions):
+        for name, action in actions.items():
+            costs[name].append(_cost(action))
+    return {name: _median(of_one[warm_up:]) for name, of_one in costs.items()}
+
+
+def _cost(action: Callable[[], object]) -> Cost:
+    start, cpu_start = time.perf_counter(), _tree_cpu_seconds()
+    action()
+    return Cost(time.perf_counter() - start, _tree_cpu_seconds() - cpu_start)
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
     return Cost(statistics.median(c.seconds for c in costs), statistics.median(c.cpu_seconds for c in costs))
 
 

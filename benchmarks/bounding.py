@@ -6,14 +6,14 @@ The worst case for bounding: nearly every row is another (user, key), so that no
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from benchmarks._measure import Cost, median_cost, peak_mib
+from benchmarks._measure import Cost, median_cost, median_costs, peak_mib
 from dp.execution.bounding import ARROW_SETTINGS, bounded_cells
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import CellRule, RowCount, RowSum, UnitCount
@@ -77,7 +77,7 @@ class _Visits:
 
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Measure all plans on one Delta table, in one session, each as the median of three warm repetitions.
+    """Measure all plans on one Delta table, in one session, in turns: the medians of three warm repetitions.
 
     Then ours once more on ten times the rows, for its memory.
 
@@ -98,15 +98,17 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
 
 
 def _compare(visits: _Visits) -> Iterator[dict[str, object]]:
-    plain = median_cost(lambda: _execute(visits.plain()))
-    yield {"case": "plain", "rows": visits.rows, **plain.record()}
-    shuffle = median_cost(lambda: _execute(visits.shuffled()))
-    yield {"case": "raw shuffle", "rows": visits.rows, **shuffle.record()}
-    two = median_cost(lambda: _execute(visits.bounded(TWO)))
-    yield _compared("ours", two, "plain", plain, visits.rows)
-    yield _compared("ours", two, "raw shuffle", shuffle, visits.rows)
-    five = median_cost(lambda: _execute(visits.bounded(FIVE)))
-    yield _compared("five aggregates", five, "ours", two, visits.rows)
+    plans: dict[str, Callable[[], DataFrame]] = {
+        "plain": visits.plain,
+        "raw shuffle": visits.shuffled,
+        "ours": lambda: visits.bounded(TWO),
+        "five aggregates": lambda: visits.bounded(FIVE),
+    }
+    costs = median_costs({case: lambda plan=plan: _execute(plan()) for case, plan in plans.items()})  # type: ignore[misc]
+    for floor in ("plain", "raw shuffle"):
+        yield {"case": floor, "rows": visits.rows, **costs[floor].record()}
+    for case, against in (("ours", "plain"), ("ours", "raw shuffle"), ("five aggregates", "ours")):
+        yield _compared(case, costs[case], against, costs[against], visits.rows)
 
 
 def _compared(case: str, cost: Cost, against: str, other: Cost, rows: int) -> dict[str, object]:

@@ -4,7 +4,8 @@ Count and sum of 1,000 groups at user level, epsilon = 1: at most 4 groups of a 
 with private groups; and at most 16 rows of a user, for whoever has no bound on groups. Everybody reads columnar files
 (ours are a Delta table, and ours pays a ledger), warms up on a tenth of the rows or less for the same time, and is done
 when all rows of the answer are on the driver. Sessions have started before. A peer that cannot be installed, or lacks
-something, is skipped, and the record says why.
+something, is skipped, and the record says why. Beside the wall clock stand seconds of processors, which other load on
+the machine hardly changes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
+from benchmarks._measure import Cost
 from benchmarks._ours import open_ours
 from benchmarks._peers import PEERS
 from benchmarks._visits import Visits
@@ -59,8 +61,17 @@ def _compare(rows: int) -> Iterator[dict[str, object]]:
 
 
 def _measured(mine: Reply, theirs: Reply) -> dict[str, object]:
-    seconds = statistics.median(mine.seconds)
+    ours = _cost(mine)
     if theirs.unsupported:
-        return {"seconds": round(seconds, 3), "skipped": theirs.unsupported}
-    against = statistics.median(theirs.seconds)
-    return {"seconds": round(seconds, 3), "against_seconds": round(against, 3), "ratio": round(seconds / against, 4)}
+        return {**ours.record(), "skipped": theirs.unsupported}
+    against = {f"against_{name}": value for name, value in _cost(theirs).record().items()}
+    return {**ours.record(), **against, **_ratios(ours, _cost(theirs))}
+
+
+def _cost(reply: Reply) -> Cost:
+    return Cost(statistics.median(reply.seconds), statistics.median(reply.cpu_seconds))
+
+
+def _ratios(ours: Cost, theirs: Cost) -> dict[str, object]:
+    cpu = round(ours.cpu_seconds / theirs.cpu_seconds, 4) if theirs.cpu_seconds else None
+    return {"ratio": round(ours.seconds / theirs.seconds, 4), "cpu_ratio": cpu}

@@ -16,7 +16,7 @@ from dp.errors import InvalidArgument
 from dp.exact import Exact
 from dp.execution.bounding import ARROW_SETTINGS
 from dp.frames.declared import NullUnits, declare
-from dp.frames.frame import PrivateFrame
+from dp.frames.frame import PrivateFrame, SyntheticFrame
 from dp.frames.units import Unit
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
 from lake.errors import VersionUnavailable
@@ -139,6 +139,10 @@ class Table:
             data_version=self.data_version,
             partitions=self.partitions,
         )
+
+    def synthetic(self, rows: int = 1000, *, seed: int = 0) -> SyntheticFrame:
+        """A dry run: synthetic rows of the declared schema, which cost nothing; see `PrivateFrame.synthetic`."""
+        return self.private().synthetic(rows, seed=seed)
 
 
 def _reading_session(spark: SparkSession) -> SparkSession:

@@ -13,7 +13,16 @@ import spark_mpc
 
 __all__ = ["demo", "examples_package"]
 
-_EXAMPLES = ("health_insurance", "airports")
+_EXAMPLES = {
+    "health_insurance": "health_insurance.job",
+    "airports": "airports.job",
+    "restaurant": "restaurant.job",
+    "reviews": "reviews.job",
+    "word_count": "word_count.job",
+    "health_insurance.one_lake": "health_insurance.one_lake",
+    "airports.one_lake": "airports.one_lake",
+}
+"""What may be run -> its module, below the examples."""
 
 
 def examples_package() -> str:
@@ -32,24 +41,21 @@ def examples_package() -> str:
 
 
 @click.command()
-@click.argument("example", type=click.Choice(_EXAMPLES), default=_EXAMPLES[0])
+@click.argument("example", type=click.Choice(tuple(_EXAMPLES)), default="health_insurance")
 @click.option("--parties", type=click.Choice(["3", "6"]), help="Number of insurers (health_insurance only).")
-@click.option("--epsilon", default="1", show_default=True, help="What all answers cost together.")
-@click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
-@click.option(
-    "--output", type=click.Path(file_okay=False), default="demo-output", show_default=True, help="Lakes, ledgers, logs."
-)
-def demo(example: str, parties: str | None, epsilon: str, local: bool, output: str) -> None:
-    """Run EXAMPLE: by default, one process per party on this machine, over mutual TLS."""
-    arguments = ["--epsilon", epsilon, "--output", output, *(["--local"] if local else [])]
-    if parties is not None:
-        arguments += ["--parties", parties]
-    _run(example, arguments)
+@click.option("--epsilon", help="What it costs; default: the example's own.")
+@click.option("--local", is_flag=True, help="All parties in one process, as in a notebook (not on one lake).")
+@click.option("--output", type=click.Path(file_okay=False), help="Lakes, ledgers, logs; default: the example's own.")
+def demo(example: str, parties: str | None, epsilon: str | None, local: bool, output: str | None) -> None:
+    """Run EXAMPLE: with several parties by default one process each, over mutual TLS; or on one lake."""
+    given = {"--parties": parties, "--epsilon": epsilon, "--output": output}
+    arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
+    _run(example, [*arguments, *(["--local"] if local else [])])
 
 
 def _run(example: str, arguments: Sequence[str]) -> None:
     try:
-        job = importlib.import_module(f"{examples_package()}.{example}.job")
+        job = importlib.import_module(f"{examples_package()}.{_EXAMPLES[example]}")
     except ModuleNotFoundError as error:
         remedy = f"the examples need {error.name}: run `pip install 'spark-mpc[examples]'`"
         raise click.ClickException(remedy) from error

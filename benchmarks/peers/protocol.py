@@ -1,6 +1,7 @@
-"""What is asked of us and of every peer, in the same words. Runs in the peers' environments: standard library only.
+"""What is asked of us and of every peer, in the same words.
 
-A peer is a process: it reads one request, and prints one line of JSON for every question.
+A peer is a process: it reads one request, and prints one line of JSON for every question. This module runs in the
+environments of the peers, and imports nothing that they may lack.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TextIO
+
+from benchmarks._measure import Cost, median_cost
 
 __all__ = [
     "AGGREGATES",
@@ -110,11 +113,13 @@ class Reply:
 
     Attributes:
         seconds: wall-clock time of each repetition.
+        cpu_seconds: of the process with all its children, in each repetition; others' load hardly changes it.
         answers: of each repetition.
         unsupported: what is lacking, or "".
     """
 
     seconds: tuple[float, ...] = ()
+    cpu_seconds: tuple[float, ...] = ()
     answers: tuple[Answer, ...] = ()
     unsupported: str = ""
 
@@ -130,7 +135,7 @@ class Reply:
             {name: {int(key): value for key, value in column.items()} for name, column in answer.items()}
             for answer in fields["answers"]
         )
-        return cls(tuple(fields["seconds"]), answers, fields["unsupported"])
+        return cls(tuple(fields["seconds"]), tuple(fields["cpu_seconds"]), answers, fields["unsupported"])
 
 
 def replies(ask: Ask, request: Request) -> Iterator[Reply]:
@@ -139,15 +144,17 @@ def replies(ask: Ask, request: Request) -> Iterator[Reply]:
         try:
             if request.warm_up:
                 _warm_up(ask, replace(question, visits=request.warm_up), request.warm_up_seconds)
-            reply = Reply()
-            while len(reply.seconds) < request.repetitions and sum(reply.seconds) < request.most_seconds:
-                start = time.perf_counter()
-                answer = ask(question)
-                seconds = time.perf_counter() - start
-                reply = replace(reply, seconds=(*reply.seconds, seconds), answers=(*reply.answers, answer))
-            yield reply
+            yield _repeated(ask, question, request)
         except Unsupported as error:
             yield Reply(unsupported=str(error))
+
+
+def _repeated(ask: Ask, question: Question, request: Request) -> Reply:
+    costs: list[Cost] = []
+    answers: list[Answer] = []
+    while not costs or (len(costs) < request.repetitions and sum(c.seconds for c in costs) < request.most_seconds):
+        costs.append(median_cost(lambda: answers.append(ask(question)), repetitions=1, warm_up=0))
+    return Reply(tuple(c.seconds for c in costs), tuple(c.cpu_seconds for c in costs), tuple(answers))
 
 
 def _warm_up(ask: Ask, question: Question, seconds: float) -> None:

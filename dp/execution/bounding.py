@@ -2,7 +2,7 @@
 
 rows -> (identity, group, columns)   Catalyst; rows whose unit is NULL are dropped
      -> repartition(n, identity)     all rows of one unit in one task, with an explicit n
-     -> numpy kernel                 `dp.execution.survivors` and `cells`, over the whole partition
+     -> numpy kernel                 `dp.execution.survivors` and `partials`, about 10^6 rows of whole units at a time
      -> partial cells -> sum         the second exchange carries one row per partition and cell
 """
 

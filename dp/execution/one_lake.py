@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 
+from dp.accounting.budget import Budget
 from dp.accounting.ledger import BudgetLedger
+from dp.accounting.scratch import ScratchLedger
+from dp.errors import InvalidArgument
 from dp.execution.candidates import choose, local_candidates
 from dp.execution.leases import LEASE_SECONDS, keep_lease
 from dp.execution.local import AddNoise, Vector, local_cells, staging_for
@@ -17,7 +20,7 @@ from dp.noise.entropy import os_random
 from dp.planning.plan import Plan
 from dp.planning.query import digest
 
-__all__ = ["Source", "purpose", "release_key", "release_one_lake"]
+__all__ = ["Source", "paying_ledger", "purpose", "release_key", "release_one_lake"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Source:
         name: the table's name in the ledger.
         data_version: its pinned version.
         partitions: shuffle partitions of the exchange by unit.
+        synthetic: whether the rows are synthetic: nobody has to be protected, and no ledger pays.
     """
 
     spark: SparkSession
@@ -37,6 +41,7 @@ class Source:
     name: str
     data_version: str
     partitions: int
+    synthetic: bool = False
 
 
 def release_key(plan: Plan, data_versions: dict[str, str]) -> str:
@@ -50,6 +55,25 @@ def purpose(plan: Plan) -> str:
     return f"{names} by {', '.join(plan.query.by)}" if plan.query.by else names
 
 
+def paying_ledger(source: Source, ledger: BudgetLedger | None, asked: Budget) -> BudgetLedger:
+    """The ledger that a release debits: the owner's; for synthetic rows one that is thrown away.
+
+    Args:
+        source: the rows.
+        ledger: what the caller gave. Where rows are synthetic only its kind of budget counts, and nothing is debited.
+        asked: the guarantee of the release.
+
+    Raises:
+        InvalidArgument: rows to protect without a ledger, or with one that forgets.
+    """
+    if source.synthetic:
+        return ScratchLedger.plenty(type(asked if ledger is None else ledger.capacity))
+    if ledger is None or isinstance(ledger, ScratchLedger):
+        remedy = "give the owner's ledger: only synthetic rows, as of `synthetic()`, are released without one"
+        raise InvalidArgument("ledger", None if ledger is None else type(ledger).__name__, remedy)
+    return ledger
+
+
 def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: str | None) -> Release:
     """Run a plan on one owner's rows; see `PrivateQuery.release`."""
     key = release_key(plan, {source.name: source.data_version})
@@ -60,7 +84,8 @@ def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: 
     else:
         with staging_for(plan.length, source.spark, staging) as directory:
             made = _paid_release(plan, source, ledger, key, directory)
-    return Release.of(plan, made, source.spark, price, paid_before=stored is not None)
+    release = Release.of(plan, made, source.spark, price, paid_before=stored is not None)
+    return replace(release, synthetic=source.synthetic)
 
 
 def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, directory: str) -> StoredRelease:

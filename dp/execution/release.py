@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dp.accounting.budget import Budget
 from dp.errors import SparkMpcError
+from dp.execution.plots import plot_answers
+from dp.execution.rendering import html_table, pretty
 from dp.planning.aggregates import Estimate, Opened
 from dp.planning.keys import Group
 from dp.planning.measures import Measure
 from dp.planning.plan import Plan
 
-__all__ = ["Answers", "Release", "StoredRelease", "make_answers"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Answers", "Release", "StoredRelease", "make_answers", "open_cells"]
 
 _MAGIC = b"spark-mpc release 2\n"
 
@@ -115,13 +121,18 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
         words: opened cells, shape (plan.length,).
         confidence: of the intervals, 0 < confidence < 1.
     """
-    opened = Opened(len(plan.rows), lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
+    opened = open_cells(plan, words, confidence)
     schema = plan.query.schema
     estimates = {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
     keys = _key_columns(plan)
     values = {name: _values(estimate) for name, estimate in estimates.items()}
     accuracy = [_accuracy(keys, name, estimate, confidence) for name, estimate in estimates.items()]
     return Answers(pa.table({**keys, **values}), pa.concat_tables([_accuracy_schema(keys).empty_table(), *accuracy]))
+
+
+def open_cells(plan: Plan, words: NDArray[np.uint64], confidence: float) -> Opened:
+    """Cells of a plan's vector as aggregates read them; the arguments are those of `make_answers`."""
+    return Opened(len(plan.rows), lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
 
 
 def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64] | NDArray[np.float64]:
@@ -186,6 +197,7 @@ class Release:
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
         chosen: bounds that were chosen privately, in words, each by a release of its own before this one.
+        synthetic: whether it is a dry run over synthetic rows, which no ledger paid for and which tells of nobody.
     """
 
     plan: Plan
@@ -196,6 +208,7 @@ class Release:
     df: DataFrame = field(repr=False)
     accuracy: DataFrame = field(repr=False)
     chosen: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    synthetic: bool = False
 
     @classmethod
     def of(cls, plan: Plan, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool) -> Release:
@@ -215,30 +228,33 @@ class Release:
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([*lines, self._footer()])
 
+    def plot(self) -> Figure:
+        """Draw every value with its interval: one panel per aggregate. Needs the extra `plot`.
+
+        Returns:
+            a matplotlib Figure: a notebook shows it, `savefig` writes it.
+
+        Raises:
+            InvalidArgument: matplotlib is not installed.
+        """
+        query = self.plan.query
+        return plot_answers(self.answers.accuracy, query.by, self.plan.rows, query.aggregates, self._footer())
+
     def _repr_html_(self) -> str:
-        head, *body = _pretty_rows(self)
-        cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in body)
-        return f"<table><tr>{cells}</tr>{rows}</table><p>{escape(self._footer())}</p>"
+        table = html_table(self.answers.values, self.answers.accuracy, self.plan.query.by)
+        return f"{table}<p>{escape(self._footer())}</p>"
 
     def _footer(self) -> str:
-        paid = "free, answered from the ledger" if self.paid_before else f"paid {self.price}"
         chosen = f" Chosen privately: {'; '.join(self.chosen.values())}." if self.chosen else ""
-        return f"95% intervals cover the noise, not clamping or bounding.{chosen} {paid}, run {self.run_id[:12]}."
+        covered = f"95% intervals cover the noise, not clamping or bounding.{chosen}"
+        if self.synthetic:
+            return f"SYNTHETIC ROWS: nothing here is about real data. {covered} Not paid: {self.price}."
+        paid = "free, answered from the ledger" if self.paid_before else f"paid {self.price}"
+        return f"{covered} {paid}, run {self.run_id[:12]}."
 
 
 def _pretty_rows(release: Release) -> list[list[str]]:
     columns = [*release.plan.query.by, "aggregate", "bin", "label", "value", "lower", "upper"]
     table = release.answers.accuracy.select(columns).to_pydict()
     rows = zip(*(table[column] for column in columns), strict=True)
-    return [columns, *([_pretty(cell) for cell in row] for row in rows)]
-
-
-def _pretty(cell: object) -> str:
-    if cell is None:
-        return ""
-    return (
-        f"{cell:,.4g}"
-        if isinstance(cell, float) and abs(cell) < 1000
-        else (f"{cell:,.0f}" if isinstance(cell, float) else str(cell))
-    )
+    return [columns, *([pretty(cell) for cell in row] for row in rows)]

@@ -24,7 +24,7 @@ from dp.accounting.events import PureEvent
 from dp.accounting.ledger import BudgetLedger
 from dp.errors import BudgetExceeded, InvalidArgument
 from dp.exact import Exact
-from dp.execution.one_lake import release_key, release_one_lake
+from dp.execution.one_lake import paying_ledger, release_key, release_one_lake
 from dp.execution.release import Release
 from dp.frames.grouped import GroupedFrame, Limits, PrivateQuery
 from dp.frames.rows import PrivateRows
@@ -88,14 +88,14 @@ class AutoQuery:
         epsilon: Exact | None = None,
         delta: Exact = 0,
         *,
-        ledger: BudgetLedger,
+        ledger: BudgetLedger | None = None,
         rho: Exact | None = None,
         staging: str | None = None,
     ) -> Release:
         """Choose the missing bounds, then release the query with them; see `PrivateQuery.release`.
 
         Raises:
-            InvalidArgument: an impossible guarantee; nothing is paid.
+            InvalidArgument: an impossible guarantee, or no ledger; nothing is paid.
             BudgetExceeded: the ledger has less left than all parts together; nothing is paid.
             BoundsNotFound: noise hides the data; the part that was asked first is paid, the rest is not.
 
@@ -103,7 +103,7 @@ class AutoQuery:
             exceeds it.
         """
         asked = guarantee(epsilon, delta, rho)
-        run = _Run(asked, ledger, staging)
+        run = _Run(asked, paying_ledger(self.groups.frame.source, ledger, asked), staging)
         if self._missing():
             run.check_enough(self._first(), _part(asked, _SHARE))
         query, chosen = self._bounded(run)

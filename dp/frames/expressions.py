@@ -108,10 +108,7 @@ class _Compiler(Operands):
     @singledispatchmethod
     def _rule(self, node: exp.Expr) -> Value:
         why = next((why for kind, why in WHY_NOT.items() if isinstance(node, kind)), None)
-        known = (
-            "is not among the operations that are known to be total; prepare such a column where the table is written"
-        )
-        return self.refuse(node, why or known)
+        return self.refuse(node, why or _UNKNOWN)
 
     # values of a row, and literals
 
@@ -122,6 +119,7 @@ class _Compiler(Operands):
 
     @_rule.register
     def _(self, node: exp.Column) -> Value:
+        self.only(node, "this", "table", "db", "catalog")
         if not all(isinstance(part, exp.Identifier) for part in node.parts):
             self.refuse(node, "names no column: write out which")
         first, *fields = (part.name for part in node.parts)
@@ -157,6 +155,7 @@ class _Compiler(Operands):
     @_rule.register(exp.And)
     @_rule.register(exp.Or)
     def _(self, node: exp.Binary) -> Value:
+        self.only(node, "this", "expression")
         left, right = self.all_of(node, BOOLEAN, node.left, node.right)
         if isinstance(node, exp.And):
             return joined(BOOLEAN, lambda: left.build() & right.build(), left, right)
@@ -164,6 +163,7 @@ class _Compiler(Operands):
 
     @_rule.register
     def _(self, node: exp.Not) -> Value:
+        self.only(node, "this")
         (operand,) = self.all_of(node, BOOLEAN, node.this)
         return joined(BOOLEAN, lambda: ~operand.build(), operand)
 

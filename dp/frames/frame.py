@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, overload
+from dataclasses import replace
+from typing import Literal, Self, overload
 
 from pyspark.sql import DataFrame
 
 from dp.errors import InvalidArgument
+from dp.execution.one_lake import Source
 from dp.frames.auto import AutoGroups, AutoQuery
 from dp.frames.grouped import GroupedFrame, Limits, PrivateQuery, resolved_groups
 from dp.frames.steps import StepRows
+from dp.frames.synthetic import synthetic_rows
 from dp.planning.aggregates import Aggregate
 from dp.planning.keys import PrivateKeys
 
-__all__ = ["PrivateFrame"]
+__all__ = ["PrivateFrame", "SampleFrame", "SyntheticFrame", "UnprotectedFrame"]
 
 Keys = Sequence[object] | DataFrame | PrivateKeys | None
 
@@ -139,5 +142,60 @@ class PrivateFrame(StepRows):
             return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows).agg(*aggregates)
         return self.groupBy(max_rows=max_rows, max_total_rows=max_total_rows, bounds=bounds).agg(*aggregates)
 
+    def synthetic(self, rows: int = 1000, *, seed: int = 0) -> SyntheticFrame:
+        """A dry run: synthetic rows of this frame's schema and declared facts. No row of this frame is read.
+
+        Whatever is written for this frame runs on those rows, `release` included, and costs nothing: a ledger may be
+        left out, and one that is given is not debited. The numbers mean nothing.
+
+        Args:
+            rows: how many.
+            seed: the same seed makes the same rows.
+
+        Raises:
+            InvalidArgument: no or too many rows, or a NOT NULL column of a type that no value is known of.
+        """
+        df = synthetic_rows(self.df.sparkSession, self.df.schema, self.facts, rows, seed)
+        name = f"SYNTHETIC rows of the schema of {self.name}"
+        return SyntheticFrame(self.spark, df, self.facts, name, f"{rows} rows, seed {seed}", self.partitions)
+
     def __str__(self) -> str:
-        return f"PrivateFrame({', '.join(f'{name}: {kind}' for name, kind in self.df.dtypes)})"
+        return f"{type(self).__name__}({', '.join(f'{name}: {kind}' for name, kind in self.df.dtypes)})"
+
+
+class UnprotectedFrame(PrivateFrame):
+    """Rows that nobody has to protect, behind the face of private ones; they never meet private rows."""
+
+    def union(self, other: Self) -> Self:
+        """As `StepRows.union`, of frames of this kind."""
+        self._check_kind(other, "union")
+        return super().union(other)
+
+    def join_on_unit(self, other: Self, *, max_rows: tuple[int, int], on: str | Sequence[str] | None = None) -> Self:
+        """As `StepRows.join_on_unit`, of frames of this kind."""
+        self._check_kind(other, "join_on_unit")
+        return super().join_on_unit(other, max_rows=max_rows, on=on)
+
+    def _check_kind(self, other: object, doing: str) -> None:
+        if type(other) is not type(self):
+            remedy = f"{doing} of a {type(self).__name__} takes another one: private rows would lose their protection"
+            raise InvalidArgument("other", type(other).__name__, remedy)
+
+
+class SyntheticFrame(UnprotectedFrame):
+    """Synthetic rows, made from a schema and declared facts; releases need no ledger, and say that they are synthetic.
+
+    Made by `lake.Table.synthetic()` or `PrivateFrame.synthetic()`.
+    """
+
+    @property
+    def source(self) -> Source:
+        return replace(super().source, synthetic=True)
+
+    @property
+    def description(self) -> str:
+        return f"{self.name} ({self.data_version}): nothing real is read, nothing is paid"
+
+
+class SampleFrame(UnprotectedFrame):
+    """Rows that their owner calls public; `dp.tune` makes one. A release of it needs a ledger all the same."""

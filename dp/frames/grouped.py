@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
 from dp.exact import Exact
-from dp.execution.one_lake import release_one_lake
+from dp.execution.one_lake import paying_ledger, release_one_lake
 from dp.execution.release import Release
 from dp.frames.rows import PrivateRows
 from dp.frames.schema import check_keys, column_types
@@ -148,7 +148,7 @@ class PrivateQuery:
         epsilon: Exact | None = None,
         delta: Exact = 0,
         *,
-        ledger: BudgetLedger,
+        ledger: BudgetLedger | None = None,
         rho: Exact | None = None,
         staging: str | None = None,
     ) -> Release:
@@ -157,16 +157,17 @@ class PrivateQuery:
         Args:
             epsilon: > 0, exact: "0.1".
             delta: 0 <= delta < 1.
-            ledger: the owner's ledger; it is debited durably before any noise is drawn.
+            ledger: the owner's ledger; it is debited durably before any noise is drawn. Synthetic rows need none.
             rho: in place of epsilon: zero-concentrated differential privacy.
             staging: a private directory for vectors of more than a million cells, if executors are elsewhere.
 
         Raises:
-            InvalidArgument: an impossible guarantee, or sums that could wrap; nothing is paid.
+            InvalidArgument: an impossible guarantee, sums that could wrap, or no ledger; nothing is paid.
             BudgetExceeded: the ledger has less left; nothing is paid.
 
         Guarantees: the release satisfies the guarantee for neighbours that differ by all rows of one unit. What is
             armed on the ledger is never refunded, whatever happens next.
         """
-        plan = make_plan(self.query, guarantee(epsilon, delta, rho))
-        return release_one_lake(plan, self.frame.source, ledger, staging)
+        asked, source = guarantee(epsilon, delta, rho), self.frame.source
+        paying = paying_ledger(source, ledger, asked)
+        return release_one_lake(make_plan(self.query, asked), source, paying, staging)

@@ -33,7 +33,9 @@ def insurers(parties: int) -> Mapping[str, Sequence[int]]:
 def read(sites: Sequence[int] = _SITES, schema: str = SCHEMA) -> pd.DataFrame:
     """The rows of some sites, with a schema's columns, which the job needs: one row per person and year."""
     names = [column.split()[0] for column in schema.split(", ")]
-    rows = pd.read_csv(package_file("statsmodels", "datasets/randhie/src/randhie.csv"), usecols=lambda name: name in {"site", *names})
+    rows = pd.read_csv(
+        package_file("statsmodels", "datasets/randhie/src/randhie.csv"), usecols=lambda name: name in {"site", *names}
+    )
     return rows.loc[rows["site"].isin(sites), names]
 
 

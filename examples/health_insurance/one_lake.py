@@ -66,7 +66,9 @@ def questions(claims: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) ->
         Question(
             "Visits at each site, and its three commonest plans",
             "A histogram is one measure, whatever its bins, and so is a ranking of listed plans.",
-            by_site.agg(dp.histogram("mdvis", data.EDGES).alias("visits"), dp.top_k("plan", 3, data.PLANS).alias("plan")),
+            by_site.agg(
+                dp.histogram("mdvis", data.EDGES).alias("visits"), dp.top_k("plan", 3, data.PLANS).alias("plan")
+            ),
             pd.concat([_histogram(rows), _plans(rows)]),
             epsilon,
             bins={"visits": data.BINS},
@@ -118,7 +120,9 @@ def _histogram(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _plans(rows: pd.DataFrame) -> pd.DataFrame:
     count = pd.crosstab(rows["site"], rows["plan"]).reindex(columns=list(data.PLANS), fill_value=0).stack()
-    return pd.DataFrame({"key": [f"{site}, {plan}" for site, plan in count.index], "name": "plan", "truth": count.to_numpy()})
+    return pd.DataFrame(
+        {"key": [f"{site}, {plan}" for site, plan in count.index], "name": "plan", "truth": count.to_numpy()}
+    )
 
 
 def _covariances(rows: pd.DataFrame) -> pd.DataFrame:

@@ -48,11 +48,16 @@ def by_hour(rows: pd.DataFrame) -> pd.DataFrame:
     hour = (day["entered"] // 60).astype(pd.CategoricalDtype(list(HOURS)))
     clamped = day.assign(minutes=day["minutes"].clip(0, MOST_MINUTES), euros=day["euros"].clip(0, MOST_EUROS))
     groups = clamped.groupby(hour, observed=False)
-    return tidy(pd.DataFrame({"visits": groups.size(), "minutes": groups["minutes"].mean(), "euros": groups["euros"].sum()}))
+    return tidy(
+        pd.DataFrame({"visits": groups.size(), "minutes": groups["minutes"].mean(), "euros": groups["euros"].sum()})
+    )
 
 
 def week(rows: pd.DataFrame) -> pd.DataFrame:
     """The week's revenue, visits clamped, and visitors' totals clamped: key, name, truth."""
     totals = rows.groupby("visitor")["euros"].sum()
-    truth = {"clamped_visits": rows["euros"].clip(0, MOST_EUROS).sum(), "clamped_visitors": totals.clip(0, MOST_TOTAL).sum()}
+    truth = {
+        "clamped_visits": rows["euros"].clip(0, MOST_EUROS).sum(),
+        "clamped_visitors": totals.clip(0, MOST_TOTAL).sum(),
+    }
     return pd.DataFrame({"key": "all", "name": list(truth), "truth": list(truth.values())})

@@ -52,7 +52,7 @@ def questions(visits: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) ->
         ),
         Question(
             "Visits per hour, private hours",
-            "Hours are named only if enough visitors came. That takes half the budget and a delta; few guests, no name.",
+            "Hours are named only if enough visitors came; that takes half the budget and a delta.",
             open_hours.agg(count),
             visits_only,
             epsilon,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -97,7 +99,6 @@ def _weighted(rows: pd.DataFrame, weight: pd.Series[float]) -> pd.DataFrame:
     )
 
 
-def share_kept(rows: pd.DataFrame, *, in_category: int | None = None, total: int | None = None) -> float:
-    """The share of reviews that count if a user counts with so many in each category, or in all."""
-    by, most = (["user"], total) if in_category is None else (["user", "category"], in_category)
-    return float(rows.groupby(by).size().clip(upper=most).sum() / len(rows))
+def share_kept(rows: pd.DataFrame, *, by: Sequence[str], most: int) -> float:
+    """The share of reviews that count if at most so many do in each group of these columns."""
+    return float(rows.groupby(list(by)).size().clip(upper=most).sum() / len(rows))

@@ -146,7 +146,9 @@ def read_answers(home: Path, party: str) -> Answers:
 def run_options(job: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every example has, and turn errors and signals into messages and exit codes."""
 
-    @click.option("--epsilon", type=exact_number, default="1", show_default=True, help="What all answers cost together.")
+    @click.option(
+        "--epsilon", type=exact_number, default="1", show_default=True, help="What all answers cost together."
+    )
     @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
     @click.option("--me", help="Run as this one party; what the launcher passes.")
     @click.option(

@@ -52,8 +52,8 @@ class Question:
         """Released numbers, as `dp.Release.accuracy` has them, beside the truth: a row each.
 
         Returns:
-            key, name, value, stddev, lower, upper and the truth's columns. The key joins the grouping columns, and the label of what
-            `dp.top_k` found; the name of a list's item is that of its bin.
+            key, name, value, stddev, lower, upper and the truth's columns. The key joins the grouping columns, and the
+            label of what `dp.top_k` found; the name of a list's item is that of its bin.
         """
         labelled = accuracy["label"].notna()
         parts = [accuracy[column].astype(str) for column in self.query.query.by]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -28,20 +29,24 @@ _WORD = re.compile(r"[a-z]{4,}")
 _MOST_BYTES = 200_000  # a list of every dependency's licence is no licence
 
 
-def words() -> pd.DataFrame:
+def words(path: Sequence[str] | None = None) -> pd.DataFrame:
     """The most frequent words of each licence text, with the columns of `SCHEMA`; words of four letters or more.
 
+    Args:
+        path: folders with installed packages; None looks where Python does.
+
     Raises:
-        InvalidArgument: no package of this environment came with a licence.
+        InvalidArgument: no package there came with a licence.
     """
+    folders = list(sys.path if path is None else path)
     rows = [
         (package, file, word, times)
-        for package, file, text in sorted(_licences())
+        for package, file, text in sorted(_licences(folders))
         for word, times in Counter(_WORD.findall(text.lower())).most_common(MOST_WORDS)
     ]
     if not rows:
-        remedy = "no installed package brought a licence text along: install some, such as numpy, with pip"
-        raise dp.InvalidArgument("environment", "no texts", remedy)
+        remedy = "no package there brought a licence text along: install some with pip, such as numpy"
+        raise dp.InvalidArgument("path", folders, remedy)
     return pd.DataFrame(rows, columns=["package", "file", "word", "times"])
 
 
@@ -51,9 +56,9 @@ def by_word(rows: pd.DataFrame) -> pd.DataFrame:
     return tidy(groups.agg(texts=("times", "size"), times=("times", "sum")))
 
 
-def _licences() -> Iterator[tuple[str, str, str]]:
+def _licences(folders: list[str]) -> Iterator[tuple[str, str, str]]:
     """Package, file and text."""
-    for package in distributions():
+    for package in distributions(path=folders):
         for file in package.files or ():
             path = Path(str(package.locate_file(file)))
             if _LICENCE.match(file.name) and path.is_file() and path.stat().st_size < _MOST_BYTES:

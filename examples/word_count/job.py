@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal, get_args
 
 import click
 import pandas as pd
@@ -21,10 +22,12 @@ from . import data
 __all__ = ["compare_strategies", "main", "questions", "run"]
 
 DELTA = Fraction(1, 10**5)
+Strategy = Literal["truncated_geometric", "laplace", "gaussian"]
 
 
-def word_query(words: dp.PrivateFrame, keys: object) -> dp.PrivateQuery:
+def word_query(words: dp.PrivateFrame, strategy: Strategy) -> dp.PrivateQuery:
     """In how many texts each word is, and how often; a text has 40 words, each in one row."""
+    keys = dp.private_keys(strategy=strategy, weight=2)
     return words.groupBy("word", keys=keys, max_groups=data.MOST_WORDS).agg(
         dp.count_units().alias("texts"), dp.unit_sum("times", 0, data.MOST_TIMES).alias("times")
     )
@@ -41,9 +44,10 @@ def questions(words: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -> 
     return (
         Question(
             "Words of licences",
-            "Nobody can list all words, so that keys are private. One text touches 40 of them: Gaussian noise grows with\n"
-            "the root of 40, Laplace noise with 40. Few texts are installed, so epsilon is large; licences can bear it.",
-            word_query(words, dp.private_keys(strategy="gaussian", weight=2)),
+            "Nobody can list all words, so that keys are private. One text touches 40 of them: Gaussian noise grows\n"
+            "with the root of 40, Laplace noise with 40. Few texts are installed, so epsilon is large: a word that\n"
+            "only a few texts have cannot be named at any small one. Licences can bear it, people could not.",
+            word_query(words, "gaussian"),
             data.by_word(rows),
             epsilon,
             DELTA,
@@ -54,11 +58,8 @@ def questions(words: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -> 
 
 def compare_strategies(words: dp.PrivateFrame, epsilon: Fraction) -> str:
     """How many texts a word needs to be named, by strategy; `explain` says it for free."""
-    lines = []
-    for strategy in ("truncated_geometric", "laplace", "gaussian"):
-        query = word_query(words, dp.private_keys(strategy=strategy, weight=2))
-        lines.append(f"    {query.explain(epsilon, DELTA).sections['Private keys'][0]}")
-    return "\n".join(lines)
+    explained = (word_query(words, strategy).explain(epsilon, DELTA) for strategy in get_args(Strategy))
+    return "\n".join(f"    {explanation.sections['Private keys'][0]}" for explanation in explained)
 
 
 def run(spark: SparkSession, folder: Path, epsilon: Fraction, rows: pd.DataFrame) -> list[Answer]:

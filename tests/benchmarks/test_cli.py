@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import checked, main, names
-from benchmarks._measure import median_seconds, peak_mib
+from benchmarks._measure import median_cost, median_seconds, peak_mib
 
 
 def quick_records(name):
@@ -46,6 +46,15 @@ def test_median_counts_only_the_warm_repetitions():
     assert len(calls) == 5
 
 
+def test_cost_counts_the_processors_of_children():
+    child = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"]
+    cost = median_cost(lambda: subprocess.run(child, check=True), repetitions=1, warm_up=0)
+    if not cost.cpu_seconds:
+        pytest.skip("no /proc on this system")
+    assert cost.cpu_seconds > 0.48
+    assert cost.over(cost)["ratio"] == 1.0
+
+
 def test_peak_memory_sees_children():
     child = [sys.executable, "-c", "block = bytearray(b'x') * (200 * 2**20); input()"]
 
@@ -64,11 +73,19 @@ def test_peak_memory_sees_children():
 @pytest.mark.slow
 def test_bounding_prints_one_json_object_a_line():
     records = quick_records("bounding")
-    assert [record["case"] for record in records] == ["plain", "raw shuffle", "ours", "ours"]
-    assert all(record["rows"] == 1_000_000 and record["seconds"] > 0 for record in records)
-    ours = records[2:]
-    assert [record["against"] for record in ours] == ["plain", "raw shuffle"]
-    assert all(record["ratio"] > 0 and record["peak_mib"] > 100 for record in ours)
+    assert [(record["case"], record.get("against")) for record in records] == [
+        ("plain", None),
+        ("raw shuffle", None),
+        ("ours", "plain"),
+        ("ours", "raw shuffle"),
+        ("five aggregates", "ours"),
+        ("memory", None),
+        ("memory", "memory"),
+    ]
+    assert [record["rows"] for record in records] == [1_000_000] * 6 + [10_000_000]
+    assert all(record["seconds"] > 0 and record["cpu_seconds"] > 0 for record in records)
+    assert all(record["ratio"] > 0 for record in records if "against" in record)
+    assert all(record["peak_mib"] > 100 for record in records[5:])
 
 
 @pytest.mark.slow

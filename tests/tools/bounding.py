@@ -245,7 +245,7 @@ def _reach(rule: CellRule, largest: int) -> int:
             return max(abs(lower), abs(upper))
         case VectorSum(coordinates=coordinates, norm=norm, bound=bound):
             width = len(coordinates)
-            return {"l1": bound, "l2": math.isqrt(width * bound**2 - 1) + 1, "linf": width * bound}[norm]
+            return {"l1": bound, "l2": math.isqrt(width * bound**2) + 1, "linf": width * bound}[norm]
     return 1
 
 

@@ -229,3 +229,11 @@ def test_an_empty_partition_gives_nothing():
     empty = pa.RecordBatch.from_pylist([], pa.schema([("unit", pa.int64()), ("group", pa.int32())]))
     for batches in ([], [empty], [empty, empty]):
         assert list(_Kernel(RULES[:1], BOUNDS[0], salt=1)(iter(batches))) == []
+
+
+@pytest.mark.parametrize("columns", [["group"], ["unit", "group"]])
+def test_an_empty_batch_among_others_loses_nothing(columns):
+    rows = pa.RecordBatch.from_pydict({"unit": [1, 2, 3], "group": pa.array([0, 0, 1], pa.int32())}).select(columns)
+    batches = [rows.slice(0, 0), rows, rows.slice(0, 0), rows]
+    partials = pa.Table.from_batches(_Kernel(RULES[:1], UNBOUNDED, salt=1)(iter(batches)))
+    assert dict(zip(partials["cell"].to_pylist(), partials["word"].to_pylist(), strict=True)) == {0: 4, 1: 2}

@@ -1,0 +1,83 @@
+"""One case judged: samples of the plan's own noise, and of noise that is 15% too small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.planning.plan import Plan
+from tests.statistical.tester.cases import Case
+from tests.statistical.tester.pipeline import Encoded, Int64s, Reals, loss_samples
+from tests.statistical.tester.rejections import excess_of_epsilon_delta, excess_of_rho
+from tests.tools.entropy import seeded_random
+from tests.tools.plans import with_noise_scaled
+
+__all__ = ["FALSE_ALARM", "TOO_SMALL", "Verdict", "excess", "judged", "reached"]
+
+FALSE_ALARM = 1e-6
+"""Of one verdict on an algorithm that keeps its guarantee."""
+
+TOO_SMALL = Fraction(85, 100)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """By how much each twin certainly exceeds the guarantee; above 0 it is rejected.
+
+    Attributes:
+        case: which.
+        moved: cells in which the neighbours differ.
+        tight: whether they are as far apart as the plan's sensitivities say: only then can its noise be judged to 15%.
+        ours: of the plan.
+        too_small: of its twin.
+    """
+
+    case: str
+    moved: int
+    tight: bool
+    ours: float
+    too_small: float
+
+    @property
+    def wrong(self) -> bool:
+        """Whether ours was rejected, or the twin was not."""
+        return self.ours > 0 or (self.tight and self.too_small <= 0)
+
+
+def judged(case: Case, codes: Encoded, size: int) -> Verdict:
+    """Judge a case by so many samples."""
+    plan, neighbours = case.plan, case.neighbours(codes)
+    found = []
+    for drawn, seed in ((plan, "ours"), (with_noise_scaled(plan, TOO_SMALL), "too small")):
+        samples = loss_samples(plan, drawn, neighbours, size, seeded_random(f"{case} {seed}"))
+        found.append(excess(plan.guarantee, *samples))
+    moved = int((neighbours[0] != neighbours[1]).sum())
+    return Verdict(str(case), moved, reached(plan, neighbours) > 0.98, *found)
+
+
+def excess(guarantee: Budget, without: Reals, with_unit: Reals) -> float:
+    """By how much samples certainly exceed a guarantee."""
+    if isinstance(guarantee, ZCDP):
+        return excess_of_rho(without, with_unit, rho=float(guarantee.rho), false_alarm=FALSE_ALARM)
+    assert isinstance(guarantee, PureDP | ApproxDP)
+    delta = float(guarantee.delta) if isinstance(guarantee, ApproxDP) else 0.0
+    paid = {"epsilon": float(guarantee.epsilon), "delta": delta}
+    return excess_of_epsilon_delta(without, with_unit, **paid, false_alarm=FALSE_ALARM)
+
+
+def reached(plan: Plan, neighbours: tuple[Int64s, Int64s]) -> float:
+    """How far apart the neighbours are: their declared loss as a share of what the plan allows for."""
+    distance = allowed = 0.0
+    for part in plan.parts:
+        cells = slice(part.offset, part.offset + part.cells)
+        moved = np.abs(neighbours[0][cells] - neighbours[1][cells]).astype(np.float64)
+        if plan.query.noise_norm == 1:
+            distance += moved.sum() / part.mechanism.stddev
+            allowed += part.sensitivity.l1 / part.mechanism.stddev
+        else:
+            distance += (moved**2).sum() / part.mechanism.stddev**2
+            allowed += part.sensitivity.l2_squared / part.mechanism.stddev**2
+    return distance / allowed
