@@ -68,7 +68,7 @@ def bounded_cells(
         rules: what is added into which cells; the columns that they read are integers.
         bounds: what one unit may contribute.
         salt: chooses which rows survive; fresh for each release, any integer, not secret.
-        partitions: tasks of the exchange; no result depends on it.
+        partitions: tasks of the exchange by unit; no result depends on it.
 
     Returns:
         DataFrame (cell: long, word: long): one row per cell that got something; the sum modulo 2^64, two's complement.
@@ -83,7 +83,7 @@ def bounded_cells(
     """
     kernel = _Kernel(_positional(rules, _measured(rules)), bounds, salt % 2**64)
     partials = _partials(rows, rules, kernel, unit=unit, group=group, partitions=partitions)
-    return _added_up(partials, ["cell"], kernel, partitions)
+    return _added_up(partials, ["cell"], kernel)
 
 
 def bounded_groups(
@@ -108,7 +108,7 @@ def bounded_groups(
     """
     kernel = _Kernel(_positional(rules, _measured(rules)), bounds, salt % 2**64, cells_per_group)
     partials = _partials(rows, rules, kernel, unit=unit, group=group, partitions=partitions)
-    return _added_up(partials, ["group", "cell"], kernel, partitions)
+    return _added_up(partials, ["group", "cell"], kernel)
 
 
 @dataclass(frozen=True)
@@ -274,14 +274,12 @@ def _exact_bytes(rows: DataFrame, name: str) -> SparkColumn:
     )
 
 
-def _added_up(partials: DataFrame, by: list[str], kernel: _Kernel, partitions: int) -> DataFrame:
+def _added_up(partials: DataFrame, by: list[str], kernel: _Kernel) -> DataFrame:
     """Sums by cell; of items, how many different ones."""
-    exchanged = partials.repartition(partitions, *by)
     if not kernel.names_items:
-        return _summed(exchanged, by)
-    each_once = _summed(exchanged, [*by, "item"])
+        return _summed(partials, by)
     counted = F.when(F.col("item").isNull(), F.col("word")).otherwise(F.lit(1))
-    return _summed(each_once.withColumn("word", counted), by)
+    return _summed(_summed(partials, [*by, "item"]).withColumn("word", counted), by)
 
 
 def _summed(partials: DataFrame, by: list[str]) -> DataFrame:

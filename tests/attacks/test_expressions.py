@@ -119,3 +119,24 @@ def test_texts_do_not_grow_without_end(spark: SparkSession) -> None:
     plain = rows.select(F.repeat("s", 2**12).alias("s")).agg(F.max(F.length("s"))).first()
     assert plain is not None
     assert plain[0] > 8_000_000
+
+
+def test_narrow_types_neither_wrap_nor_round_again(spark: SparkSession, ansi: str) -> None:
+    """ATTACKS 6: bytes, float32, decimals and int32 dates are widened before anything is computed."""
+    rows = spark.sql("""SELECT cast(127 AS tinyint) AS b, cast(0.1 AS float) AS f, cast('9.99' AS decimal(3,2)) AS m,
+        date_from_unix_date(2147483647) AS far, date'9999-12-31' AS last""")
+
+    def of(text: str) -> object:
+        row = rows.select(compile_expression(text, rows.schema).build()).first()
+        assert row is not None
+        return row[0]
+
+    assert of("b * b + b") == 127 * 128
+    assert of("f") == 0.10000000149011612  # the float itself, not 0.1
+    assert of("m * 1000") == 9990.0
+    assert of("datediff(far, last)") is None
+    assert of("date_add(last, 1)") is None
+    assert of("far > last") is True  # a comparison takes dates as they are
+    wrapped = rows.selectExpr("datediff(far, date'1900-01-01')").first()
+    assert wrapped is not None
+    assert wrapped[0] < 0  # what Spark makes of it: int32 wraps silently, in either mode

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.planning.plan import Plan
-from tests.statistical.tester.cases import Case
-from tests.statistical.tester.pipeline import Encoded, Int64s, Reals, loss_samples
+from tests.statistical.tester.cases import Case, distance
+from tests.statistical.tester.pipeline import Encoded, Reals, loss_samples
 from tests.statistical.tester.rejections import excess_of_epsilon_delta, excess_of_rho
 from tests.tools.entropy import seeded_random
 from tests.tools.plans import with_noise_scaled
 
-__all__ = ["FALSE_ALARM", "TOO_SMALL", "Verdict", "excess", "judged", "reached"]
+__all__ = ["FALSE_ALARM", "TOO_SMALL", "Verdict", "excess", "judged"]
 
 FALSE_ALARM = 1e-6
 """Of one verdict on an algorithm that keeps its guarantee."""
@@ -55,7 +53,7 @@ def judged(case: Case, codes: Encoded, size: int) -> Verdict:
         samples = loss_samples(plan, drawn, neighbours, size, seeded_random(f"{case} {seed}"))
         found.append(excess(plan.guarantee, *samples))
     moved = int((neighbours[0] != neighbours[1]).sum())
-    return Verdict(str(case), moved, reached(plan, neighbours) > 0.98, *found)
+    return Verdict(str(case), moved, distance(plan, *neighbours) > 0.98, *found)
 
 
 def excess(guarantee: Budget, without: Reals, with_unit: Reals) -> float:
@@ -67,17 +65,3 @@ def excess(guarantee: Budget, without: Reals, with_unit: Reals) -> float:
     paid = {"epsilon": float(guarantee.epsilon), "delta": delta}
     return excess_of_epsilon_delta(without, with_unit, **paid, false_alarm=FALSE_ALARM)
 
-
-def reached(plan: Plan, neighbours: tuple[Int64s, Int64s]) -> float:
-    """How far apart the neighbours are: their declared loss as a share of what the plan allows for."""
-    distance = allowed = 0.0
-    for part in plan.parts:
-        cells = slice(part.offset, part.offset + part.cells)
-        moved = np.abs(neighbours[0][cells] - neighbours[1][cells]).astype(np.float64)
-        if plan.query.noise_norm == 1:
-            distance += moved.sum() / part.mechanism.stddev
-            allowed += part.sensitivity.l1 / part.mechanism.stddev
-        else:
-            distance += (moved**2).sum() / part.mechanism.stddev**2
-            allowed += part.sensitivity.l2_squared / part.mechanism.stddev**2
-    return distance / allowed
