@@ -30,11 +30,14 @@ MOST_FLIGHTS = 150
 """Of an aircraft, wherever they are; 81% of a year's flights."""
 
 MOST_RANKED = 30
+"""Likewise, for quantiles."""
 
 MOST_DESTINATIONS, MOST_THERE = 16, 15
+WIDE = (-60, 240)
+"""Minutes: the bounds of quantiles, which may be far apart."""
+
 RANKS = ("1/10", "1/4", "3/4", "9/10")
 BUSIEST = 5
-WIDE = (-60, 240)
 
 
 def read(days: int = 365) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def questions(reviews: dp.PrivateFrame, rows: pd.DataFrame, epsilon: Fraction) -
         ),
         Question(
             "Reviews per category",
-            f"{data.MOST_REVIEWS} reviews of a user, wherever they are (L1): 11 categories cost no more noise than one.",
+            f"{data.MOST_REVIEWS} reviews of a user, wherever they are (L1): 11 categories cost no more than one.",
             by_category.agg(count),
             counts[counts["name"] == "count_reviews"],
             epsilon,

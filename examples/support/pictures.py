@@ -33,7 +33,7 @@ def draw(panels: Mapping[str, pd.DataFrame], path: Path, *, title: str) -> None:
         known = cells["counted" if "counted" in cells else "truth"]
         axes.plot(cells["key"], known, "o", mfc="none", mec="#c0392b", ms=8, label="truth (example only)")
         axes.set_title(label, loc="left", fontsize=10)
-        axes.tick_params("x", labelrotation=90 if cells["key"].str.len().max() > 3 else 0)
+        axes.tick_params("x", labelrotation=90 if cells["key"].str.len().max() > 2 else 0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")

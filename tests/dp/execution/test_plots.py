@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from dp.planning.keys import Group, PrivateKeys
 from dp.planning.plan import Plan, make_plan
 from dp.planning.query import Query
 from spark_mpc import dp
-from tests.tools.plans import COLUMNS, FACTS, exact_words, paper_query
+from tests.tools.plans import COLUMNS, FACTS, paper_query
 
 ONE_PER_UNIT = ContributionBounds(max_groups=1, max_rows=1)
 EVERY_KIND: list[Aggregate] = [
@@ -44,7 +43,9 @@ def drawn(plan: Plan, words: np.ndarray | None = None) -> Figure:
     """The picture of opened cells, drawn to the last pixel; noise around zero where no cells are given."""
     if words is None:
         words = np.random.default_rng(5).integers(-50, 50, plan.length).view(np.uint64)
-    figure = plot_answers(make_answers(plan, words).accuracy, plan.query.by, plan.rows, plan.query.aggregates, "cost $3")
+    figure = plot_answers(
+        make_answers(plan, words).accuracy, plan.query.by, plan.rows, plan.query.aggregates, "cost $3"
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a key may be in any script
         FigureCanvasAgg(figure).print_png(io.BytesIO())
@@ -59,6 +60,7 @@ def keyed(aggregates: list[Aggregate], groups: tuple[Group, ...]) -> Plan:
     return make_plan(Query(("k",), groups, ONE_PER_UNIT, tuple(aggregates), FACTS, COLUMNS), dp.PureDP(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 8, 9, 40, 41, 1000])
 def test_every_aggregate_has_a_panel_whatever_the_number_of_groups(groups: int) -> None:
     figure = drawn(make_plan(paper_query(EVERY_KIND, groups=groups), dp.PureDP(1)))
@@ -129,6 +131,7 @@ def test_a_release_of_names_alone_says_how_many(named: int) -> None:
 HOSTILE = ["$", "$x$", "$\\frac{$", "\\$", "_hidden", "", " ", "a\nb", "\x00", "x" * 500, "猫", "<b>", "%s", "None"]
 
 
+@pytest.mark.slow
 def test_no_key_breaks_a_picture() -> None:
     """Keys may be anybody's text: no formula, no hidden label, no line of any length."""
     figure = drawn(keyed([dp.count().alias("n"), dp.histogram("v", [0, 5, 10])], tuple((key,) for key in HOSTILE[:8])))
@@ -140,15 +143,15 @@ def test_no_key_breaks_a_picture() -> None:
     assert max(len(plain(key)) for key in HOSTILE) <= 25
 
 
+@pytest.mark.slow
 def test_extreme_numbers_are_drawn() -> None:
     plan = make_plan(paper_query([dp.count().alias("n"), dp.mean("v", 0, 10).alias("m")], groups=3), dp.PureDP("1e-9"))
     drawn(plan, np.array([2**62, 2**64 - 2**62, 0] * 3, np.uint64))
 
 
+@pytest.mark.slow
 def test_nothing_drawn_is_nan() -> None:
     plan = make_plan(paper_query(EVERY_KIND, groups=2), dp.PureDP(1))
-    words = exact_words(make_plan(paper_query(EVERY_KIND[:3], groups=2), dp.PureDP(1)), rows=0, units=0, means={"v": Fraction(5)})
-    assert not words.any()
     for axes in drawn(plan, np.zeros(plan.length, np.uint64)).axes:
         for line in axes.lines:
             assert np.isfinite(np.asarray(line.get_ydata(), np.float64)).all()
