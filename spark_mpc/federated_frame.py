@@ -16,7 +16,7 @@ from dp.frames.frame import PrivateFrame
 from dp.frames.grouped import GroupedFrame, PrivateQuery
 from dp.planning.aggregates import Aggregate
 from dp.planning.explanation import Explanation, explain_plan
-from dp.planning.facts import Key
+from dp.planning.keys import PrivateKeys
 from dp.planning.plan import NoiseParties, Plan, guarantee, make_plan
 from spark_mpc.additive import SumProtocol
 from spark_mpc.errors import RunAborted
@@ -109,7 +109,7 @@ class FederatedFrame:
     def groupBy(
         self,
         *columns: str,
-        keys: Sequence[Key | tuple[Key, ...]] | None = None,
+        keys: Sequence[object] | DataFrame | None = None,
         max_groups: int | None = None,
         max_rows: int | None = None,
         max_total_rows: int | None = None,
@@ -117,6 +117,26 @@ class FederatedFrame:
         """Group by public keys, and say how much of one unit counts at each party; see `PrivateFrame.groupBy`."""
         groups = {
             party: frame.groupBy(
+                *columns, keys=keys, max_groups=max_groups, max_rows=max_rows, max_total_rows=max_total_rows
+            )
+            for party, frame in self.frames.items()
+        }
+        if any(isinstance(group.keys, PrivateKeys) for group in groups.values()):
+            remedy = f"over several lakes keys are public: give those of {list(columns)}, here or as declared facts"
+            raise InvalidArgument("keys", keys, remedy)
+        return FederatedGroups(self, groups)
+
+    def rollup(
+        self,
+        *columns: str,
+        keys: Sequence[object] | DataFrame | None = None,
+        max_groups: int | None = None,
+        max_rows: int | None = None,
+        max_total_rows: int | None = None,
+    ) -> FederatedGroups:
+        """Group by public keys, with consistent totals; see `PrivateFrame.rollup`."""
+        groups = {
+            party: frame.rollup(
                 *columns, keys=keys, max_groups=max_groups, max_rows=max_rows, max_total_rows=max_total_rows
             )
             for party, frame in self.frames.items()

@@ -208,7 +208,7 @@ def test_no_mean_of_the_data_enters_a_variance() -> None:
     assert len({tuple(moved(others)) for others in backgrounds}) == 1
     assert_no_further_than_declared(plan, np.array(moved(backgrounds[0])))
     careless = {around_the_rounded_mean([*others, 40.0]) - around_the_rounded_mean(others) for others in backgrounds}
-    assert len(careless) == 3, "the planted fault"
+    assert len(careless) > 1, "the planted fault"
     assert max(careless) > 40**2 - 20**2, "and it is further than a square from the middle of the bounds"
 
 
