@@ -76,11 +76,11 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
         own = dict(zip(_asked(cells, "ours"), replies(ours.ask, _request(cells, "ours", repetitions)), strict=True))
         yield from _coverage(ours, runs)
     for peer in PEERS.values():
-        outcomes = peer.outcomes(_request(cells, "theirs", repetitions))
-        theirs = dict(zip(_asked(cells, "theirs"), outcomes, strict=True))
-        for cell in cells:
-            compared = _compare(cell, own[cell.ours], theirs[cell.theirs])
-            yield {"case": cell.case, "rows": rows, **compared, "against": peer.name, "peer": peer.title}
+        request = _request(cells, "theirs", repetitions)
+        for question, reply in zip(request.questions, peer.outcomes(request), strict=True):
+            for cell in (cell for cell in cells if cell.theirs == question):
+                compared = _compare(cell, own[cell.ours], reply)
+                yield {"case": cell.case, "rows": rows, **compared, "against": peer.name, "peer": peer.title}
 
 
 def _cells(rows: int) -> list[_Cell]:

@@ -14,12 +14,12 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact
-from dp.execution.bounding import ARROW_SETTINGS
 from dp.frames.declared import NullUnits, declare
 from dp.frames.frame import PrivateFrame, SyntheticFrame
 from dp.frames.units import Unit
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
 from lake.errors import VersionUnavailable
+from lake.reading import is_classic, reading_session
 
 __all__ = ["Table"]
 
@@ -27,19 +27,6 @@ _PARTITION_BYTES = 8 * 2**20
 """Of compressed Parquet: about 10^6 narrow rows, enough for a task to be worth starting and few to sort at once."""
 _FEWEST_PARTITIONS = 2
 _MOST_PARTITIONS = 8192  # a shuffle has the square of it in blocks
-
-# What private frames compute is the same under ANSI mode and without it. These make it hold, as far as settings can,
-# for what an owner adds to `Table.df` by hand.
-_TOTAL = {
-    "spark.sql.ansi.enabled": "false",
-    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
-    "spark.sql.mapKeyDedupPolicy": "LAST_WIN",
-    # the text of a condition is what runs, and means the same everywhere
-    "spark.sql.variable.substitute": "false",
-    "spark.sql.parser.escapedStringLiterals": "false",
-    "spark.sql.caseSensitive": "false",
-}
-_INHERITED = ("spark.sql.session.timeZone", "spark.sql.shuffle.partitions")
 
 
 @dataclass(frozen=True)
@@ -82,7 +69,8 @@ class Table:
         """Pin a Delta table and declare its public facts; reads the table's log, no row.
 
         The table is read through a session of its own, with settings that are fast; functions and temporary views of
-        `spark` are not visible there. On Spark Connect, which has no such sessions, `spark` itself reads it.
+        `spark` are not visible there. On Spark Connect it is a clone of `spark`, which has them, and all tables of
+        `spark` share it.
 
         Args:
             spark: a session that reads Delta.
@@ -102,7 +90,7 @@ class Table:
             VersionUnavailable: no Delta table there, no such version, or its files were vacuumed away.
         """
         location = os.fspath(path)
-        session = _reading_session(spark)
+        session = reading_session(spark)
         latest = _latest_version(session, location)
         pinned = latest if version is None else _checked_version(version)
         df = _read(session, location, pinned)
@@ -145,21 +133,6 @@ class Table:
         return self.private().synthetic(rows, seed=seed)
 
 
-def _reading_session(spark: SparkSession) -> SparkSession:
-    """A session of the same application with settings of its own, where there are such sessions."""
-    if not hasattr(spark, "newSession"):  # Spark Connect
-        return spark
-    session = spark.newSession()
-    for name in _INHERITED:
-        session.conf.set(name, spark.conf.get(name) or "")
-    for row in spark.sql("SET").collect():  # what opens the caller's storage, such as credentials set at run time
-        if row["key"].startswith("fs."):
-            session.conf.set(row["key"], row["value"])
-    for name, value in {**_TOTAL, **ARROW_SETTINGS}.items():
-        session.conf.set(name, value)
-    return session
-
-
 def _checked_version(version: int) -> int:
     if isinstance(version, bool) or not isinstance(version, int) or version < 0:
         raise InvalidArgument("version", version, "give the number of a version, or None for the latest")
@@ -198,7 +171,7 @@ def _check_files(session: SparkSession, df: DataFrame, path: str, version: int) 
     """Every data file of the version is still there; looks at names, reads none."""
     files = df.inputFiles()
     # this process sees the local files of a session in it; those of a Connect server only the server does
-    seen = [file for file in files if hasattr(session, "newSession") and urlsplit(file).scheme in ("", "file")]
+    seen = [file for file in files if is_classic(session) and urlsplit(file).scheme in ("", "file")]
     local = [unquote(urlsplit(file).path) for file in seen]
     remote = sorted(set(files) - set(seen))
     if not all(os.path.exists(file) for file in local) or not _listed(session, remote):  # noqa: PTH110  Path() is ten times slower on many files

@@ -67,6 +67,8 @@ class Query:
             object.__setattr__(self, "bounds", _no_more_groups_than(self.bounds, len(self.keys)))
         resolved = tuple(aggregate.resolve(self.facts, self.columns) for aggregate in self.aggregates)
         object.__setattr__(self, "aggregates", resolved)
+        for measure in self._weights():
+            measure.sensitivity(self.bounds)  # refuses bounds that do not limit what is added up
 
     @cached_property
     def hierarchy(self) -> Hierarchy | None:

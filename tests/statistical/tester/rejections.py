@@ -37,7 +37,11 @@ def excess_of_epsilon_delta(
         false_alarm: shared by the Clopper-Pearson bounds of all events.
     """
     pilot = np.concatenate([without[::_PILOT], with_unit[::_PILOT]])
-    cuts = np.unique(np.quantile(pilot, np.linspace(0, 1, _EVENTS + 1)[1:], method="higher"))
+    cuts = np.unique(pilot)[1:]
+    if len(cuts) > _EVENTS:
+        cuts = np.unique(np.quantile(pilot, np.linspace(0, 1, _EVENTS + 1)[1:], method="higher"))
+    if len(cuts) == 0:
+        return -delta
     counted = [np.sort(np.delete(numbers, np.s_[::_PILOT])) for numbers in (without, with_unit)]
     above, above_with = (len(numbers) - np.searchsorted(numbers, cuts) for numbers in counted)
     sizes = [len(numbers) for numbers in counted]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp import functions as dp
-from dp.accounting.budget import ApproxDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.events import GaussianEvent, PureEvent
 from dp.noise.entropy import RandomSource
 from dp.noise.selection import Selection, TruncatedGeometric
 from dp.noise.thresholds import GaussianThreshold, LaplaceThreshold
@@ -69,14 +70,18 @@ class NamesCase:
         """Ours is rejected if it is anywhere; the twin has to be somewhere."""
         ours = max(self._excess(self.selection, "ours", size))
         twins = [max(self._excess(twin, "twin", size)) for twin in faulty(self.selection)]
-        return Verdict(str(self), self.max_groups, True, ours, min(twins))
+        # thresholds charge each of several units for a group of its own, though they may share one
+        tight = self.units_together == 1 or self.strategy == "truncated_geometric"
+        return Verdict(str(self), self.max_groups, tight, ours, min(twins))
 
     def _excess(self, selection: Selection, seed: str, size: int) -> Iterator[float]:
         for pair in self.counts:
             random = seeded_random(f"{self} {pair} {seed}")
             named = [selection.keep(np.full(size * self.max_groups, count), random) for count in pair]
             without, with_unit = (mask.reshape(size, -1).sum(axis=1).astype(np.float64) for mask in named)
-            yield excess(_ASKED, without, with_unit)
+            alone = pair[0] < self.min_units and isinstance(selection, GaussianThreshold)
+            delta = self.selection.threshold_delta if alone else _ASKED.delta  # type: ignore[attr-defined]
+            yield excess(ApproxDP(_ASKED.epsilon, delta), without, with_unit)
 
 
 def faulty(selection: Selection) -> list[Selection]:
@@ -105,6 +110,7 @@ def names_cases() -> Iterator[NamesCase]:
 
 
 _BOUNDS = ContributionBounds(max_groups=2, max_rows=3)
+_BOTH = ApproxDP(2, "1/1000")
 _FACTS = PublicFacts(unit=("id",), max_units=10**6)
 
 
@@ -124,7 +130,7 @@ class NamesAndCounts:
 
     def judged(self, size: int) -> Verdict:
         """At the positions of the selection; the twin draws both with 15% less noise."""
-        plan = _plan(PrivateKeys(self.strategy), _ASKED)
+        plan = _plan(PrivateKeys(self.strategy), _BOTH)
         assert plan.selection is not None
         twin = with_noise_scaled(plan, TOO_SMALL)
         twin = replace(twin, selection=faulty(plan.selection)[-1])
@@ -135,7 +141,7 @@ class NamesAndCounts:
         assert plan.selection is not None
         for units in [1, *map(plan.selection.threshold_at, _POSITIONS)]:
             random = seeded_random(f"{self} {units} {seed}")
-            yield excess(_ASKED, *self._losses(plan, drawn, units, size, random))
+            yield excess(_BOTH, *self._losses(plan, drawn, units, size, random))
 
     def _losses(self, plan: Plan, drawn: Plan, units: int, size: int, random: RandomSource) -> tuple[Reals, Reals]:
         declared, selection = plan.selection, drawn.selection
@@ -165,7 +171,7 @@ def _joint_loss(plan: Plan, units: tuple[int, int], named: NDArray[np.bool_], op
 
 
 _NOBODY = PrivateKeys("best", min_units=10**6, share=Fraction(1, 1000), other="the rest")
-OTHERS_PLANS: Sequence[ApproxDP] = (ApproxDP(2, "1e-6"), ApproxDP("1/2", "1/20"))
+OTHERS_PLANS: Sequence[ApproxDP] = (ApproxDP(2, "1e-6"), ApproxDP("1/2", "1/4"))
 """Guarantees under which the bucket of all other groups has Laplace noise, and Gaussian noise."""
 
 
@@ -179,5 +185,12 @@ def others_verdict(asked: ApproxDP, codes: Encoded, size: int) -> Verdict:
     found = []
     for drawn, seed in ((one, "ours"), (with_noise_scaled(one, TOO_SMALL), "too small")):
         samples = loss_samples(one, drawn, (folded[0], folded[1]), size, seeded_random(f"others {asked} {seed}"))
-        found.append(excess(asked, *samples))
+        found.append(excess(_price_of_cells(one), *samples))
     return Verdict(f"all other groups | L0 x Linf | {asked}", 1, True, *found)
+
+
+def _price_of_cells(plan: Plan) -> Budget:
+    """What opening the cells alone costs: naming nothing has used up none of delta."""
+    if plan.query.noise_norm == 1:
+        return PureDP(sum(part.event.epsilon for part in plan.parts if isinstance(part.event, PureEvent)))
+    return ZCDP(sum(Fraction(part.event.l2_sensitivity_squared) / (2 * part.event.variance_each) for part in plan.parts if isinstance(part.event, GaussianEvent)))
