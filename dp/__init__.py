@@ -12,6 +12,8 @@ from dp.execution.release import Release
 from dp.frames.accessor import install_accessor, private
 from dp.frames.frame import PrivateFrame
 from dp.frames.grouped import PrivateQuery
+from dp.frames.targets import ErrorBudget, relative
+from dp.frames.tune import Tuning, tune
 from dp.frames.units import ROW, normalize_id, window
 from dp.functions import (
     count,
@@ -23,6 +25,7 @@ from dp.functions import (
     mean,
     median,
     min,
+    most_frequent,
     private_keys,
     quantiles,
     stddev,
@@ -47,6 +50,7 @@ __all__ = [
     "Budget",
     "BudgetExceeded",
     "ContributionBounds",
+    "ErrorBudget",
     "InvalidArgument",
     "PrivateFrame",
     "PrivateQuery",
@@ -54,6 +58,7 @@ __all__ = [
     "PureDP",
     "Release",
     "SparkMpcError",
+    "Tuning",
     "__version__",
     "count",
     "count_distinct",
@@ -64,15 +69,18 @@ __all__ = [
     "mean",
     "median",
     "min",
+    "most_frequent",
     "normalize_id",
     "private",
     "private_keys",
     "quantiles",
+    "relative",
     "stddev",
     "sufficient_statistics",
     "sum",
     "top_k",
     "truncated_share",
+    "tune",
     "unit_sum",
     "variance",
     "vector_sum",

@@ -9,6 +9,7 @@ from itertools import pairwise
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.planning.cells import Norm
+from dp.planning.choices import MostFrequent
 from dp.planning.counts import Count, CountDistinct, CountUnits, Histogram, TopK, TruncatedShare
 from dp.planning.facts import Key
 from dp.planning.keys import PrivateKeys, Strategy
@@ -27,6 +28,7 @@ __all__ = [
     "mean",
     "median",
     "min",
+    "most_frequent",
     "private_keys",
     "quantiles",
     "stddev",
@@ -198,7 +200,8 @@ def top_k(column: str, k: int, values: Sequence[Key]) -> TopK:
     """The k most frequent ones of a public list of values, with their counts, over each group.
 
     All candidates are counted with noise once; so the list may be long, and k costs nothing. Where nobody can list
-    the values, group by the column with private keys.
+    the values, group by the column with private keys. Where counts are not needed, `most_frequent` finds one or a few
+    more surely.
 
     Args:
         column: an integer, string or boolean column.
@@ -208,14 +211,27 @@ def top_k(column: str, k: int, values: Sequence[Key]) -> TopK:
     Raises:
         InvalidArgument: no candidates, duplicates, values of several types, or k < 1.
     """
-    _check_column(column)
-    listed = tuple(values)
-    kinds = {type(value) for value in listed}
-    if len(kinds) != 1 or not kinds <= {int, str, bool} or len(set(listed)) < len(listed):
-        raise InvalidArgument("values", list(listed)[:5], "give candidates of one type, each only once")
-    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(listed):
-        raise InvalidArgument("k", k, f"give a number from 1 to {len(listed)}, the number of candidates")
+    listed = _candidates(column, k, values)
     return TopK(name=f"top_{k}_{column}", column=column, k=k, values=listed)
+
+
+def most_frequent(column: str, values: Sequence[Key], k: int = 1) -> MostFrequent:
+    """The k most frequent ones of a public list of values, in order and without their counts, over each group.
+
+    They are chosen by exact counts, one after another. So one value, or a few, are found more surely than among noisy
+    counts, the more so the longer the list; for many, `top_k` is better, since every choice has a part of the budget.
+    In a group without rows any value may be chosen.
+
+    Args:
+        column: an integer, string or boolean column.
+        values: the candidates.
+        k: how many are chosen, >= 1.
+
+    Raises:
+        InvalidArgument: no candidates, duplicates, values of several types, or k < 1.
+    """
+    listed = _candidates(column, k, values)
+    return MostFrequent(name=f"most_frequent_{column}", column=column, k=k, values=listed)
 
 
 def truncated_share() -> TruncatedShare:
@@ -341,6 +357,17 @@ def _columns(columns: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         _check_column(name)
     return names
+
+
+def _candidates(column: str, k: int, values: Sequence[Key]) -> tuple[Key, ...]:
+    _check_column(column)
+    listed = tuple(values)
+    kinds = {type(value) for value in listed}
+    if len(kinds) != 1 or not kinds <= {int, str, bool} or len(set(listed)) < len(listed):
+        raise InvalidArgument("values", list(listed)[:5], "give candidates of one type, each only once")
+    if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= len(listed):
+        raise InvalidArgument("k", k, f"give a number from 1 to {len(listed)}, the number of candidates")
+    return listed
 
 
 def _check_column(column: object) -> None:

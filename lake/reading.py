@@ -8,8 +8,9 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from dp.execution.bounding import ARROW_SETTINGS
+from dp.execution.sessions import is_classic
 
-__all__ = ["is_classic", "reading_session"]
+__all__ = ["reading_session"]
 
 # What private frames compute is the same under ANSI mode and without it. These make it hold, as far as settings can,
 # for what an owner adds to `Table.df` by hand.
@@ -50,15 +51,10 @@ def reading_session(spark: SparkSession) -> SparkSession:
     return session
 
 
-def is_classic(spark: SparkSession) -> bool:
-    """Whether the session's Spark is a JVM beside this process, and so sees its files; Connect's may be anywhere."""
-    return hasattr(spark, "newSession")
-
-
 def _clone(spark: SparkSession, inherited: _Inherited) -> SparkSession:
     clones = _CLONES.setdefault(spark, {})
     if inherited not in clones or not _is_alive(clones[inherited]):
-        clones[inherited] = spark.cloneSession()  # type: ignore[attr-defined]  only Connect's has it
+        clones[inherited] = spark.cloneSession()  # type: ignore[attr-defined]
     return clones[inherited]
 
 

@@ -14,12 +14,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact
+from dp.execution.sessions import is_classic
 from dp.frames.declared import NullUnits, declare
 from dp.frames.frame import PrivateFrame, SyntheticFrame
 from dp.frames.units import Unit
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
 from lake.errors import VersionUnavailable
-from lake.reading import is_classic, reading_session
+from lake.reading import reading_session
 
 __all__ = ["Table"]
 

@@ -28,6 +28,7 @@ from dp.execution.blocks import (
     write_blocks,
 )
 from dp.execution.bounding import bounded_cells
+from dp.execution.sessions import runs_here
 from dp.noise.entropy import RandomSource, os_random
 from dp.planning.inputs import Input
 from dp.planning.names import quoted
@@ -136,7 +137,7 @@ def staging_for(cells: int, spark: SparkSession, staging: str | None, long_cells
     if cells <= long_cells:
         yield ""
         return
-    if staging is None and not (spark.conf.get("spark.master") or "").startswith("local"):
+    if staging is None and not runs_here(spark):
         raise InvalidArgument("staging", None, "give a private directory that all executors reach, for long vectors")
     if staging is None or "://" not in staging:
         with TemporaryDirectory(prefix="spark-mpc-", dir=staging, ignore_cleanup_errors=True) as path:

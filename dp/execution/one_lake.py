@@ -114,6 +114,9 @@ def _vector(plan: Plan, source: Source, directory: str) -> Callable[[str], Store
     """Exact cells of public groups, and what is to be drawn once they are paid for."""
     cells = local_cells(source.df, plan, partitions=source.partitions)
     exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+    if exact.words is not None:
+        words = exact.words
+        return lambda run_id: StoredRelease(run_id, plan.noised(words, os_random))
     return lambda run_id: StoredRelease(run_id, exact.map(AddNoise(plan)).staged(directory).collect())
 
 
@@ -124,7 +127,6 @@ def _candidates(plan: Plan, source: Source, directory: str) -> Callable[[str], S
 
     def draw(run_id: str) -> StoredRelease:
         chosen = choose(plan, candidates, os_random)
-        noised = chosen.words + chosen.plan.draw_noise(0, chosen.plan.length, os_random)
-        return StoredRelease(run_id, noised, chosen.plan.keys)
+        return StoredRelease(run_id, chosen.plan.noised(chosen.words, os_random), chosen.plan.keys)
 
     return draw

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dp.errors import InvalidArgument
 from dp.planning.aggregates import Aggregate
+from dp.planning.choices import MostFrequent
 from dp.planning.counts import Count, CountDistinct, CountUnits, TopK
 from dp.planning.facts import Key
 from dp.planning.quantiles import Quantiles
@@ -250,11 +251,23 @@ def _ranked(axes: Axes, panel: _Panel) -> None:
         axes.set_xlabel(f"the first {shown} of {values.size} values")
 
 
+def _in_order(axes: Axes, panel: _Panel) -> None:
+    """Labels without numbers: a line of text for each group."""
+    labels = () if panel.labels is None else panel.labels
+    lines = [
+        f"{group}: {', '.join(map(plain, ranked[:_LABELS]))}{', …' if len(ranked) > _LABELS else ''}"
+        for group, ranked in zip(panel.groups, labels, strict=False)
+    ]
+    more = [f"{len(lines) - _LABELS} more groups"] if len(lines) > _LABELS else []
+    _say(axes, "\n".join([*lines[:_LABELS], *more]))
+
+
 _DRAWN: Mapping[type[Aggregate], Callable[[Axes, _Panel], None]] = MappingProxyType(
     {
         **dict.fromkeys((Count, CountUnits, CountDistinct, Sum, UnitSum), _bars),
         Quantiles: _ranges,
         TopK: _ranked,
+        MostFrequent: _in_order,
     }
 )
 """Aggregates with a picture of their own; others are points, or lists by bin."""

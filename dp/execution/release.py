@@ -19,6 +19,7 @@ from dp.errors import SparkMpcError
 from dp.execution.plots import plot_answers
 from dp.execution.rendering import html_table, pretty
 from dp.planning.aggregates import Estimate, Opened
+from dp.planning.choices import Ranking
 from dp.planning.keys import Group
 from dp.planning.measures import Measure
 from dp.planning.plan import Plan
@@ -104,9 +105,11 @@ class Answers:
     """Released values and their accuracy as Arrow tables.
 
     Attributes:
-        values: one row per group: its keys, and a column per aggregate (lists of bins for histograms).
+        values: one row per group: its keys, and a column per aggregate (lists of bins for histograms, of labels for
+            the most frequent values).
         accuracy: one row per group, aggregate and bin: keys, aggregate, bin (NULL but for histograms), value, stddev,
-            lower, upper, confidence. Intervals cover the noise; not clamping, and not rows that bounding dropped.
+            lower, upper, confidence. Intervals cover the noise; not clamping, and not rows that bounding dropped. The
+            value of a label in order is its rank, and has no interval: NULL.
     """
 
     values: pa.Table
@@ -153,6 +156,8 @@ def _values(estimate: Estimate) -> pa.Array:
     """One value per group; a list where an aggregate has several, with their labels where it has any."""
     if estimate.labels is None:
         return pa.array(list(estimate.values), None if len(estimate.values) else pa.float64())
+    if isinstance(estimate, Ranking):
+        return pa.array(estimate.labels.tolist(), pa.list_(pa.string()))
     pairs = zip(estimate.labels.tolist(), estimate.values.tolist(), strict=True)
     struct = pa.struct([("label", pa.string()), ("value", pa.from_numpy_dtype(estimate.values.dtype))])
     rows = [[{"label": item, "value": value} for item, value in zip(*pair, strict=True)] for pair in pairs]
@@ -176,12 +181,15 @@ def _accuracy(keys: Mapping[str, pa.Array], name: str, estimate: Estimate, confi
         pa.array(bin_column) if is_list else pa.nulls(rows, pa.int32()),
         pa.nulls(rows, pa.string()) if estimate.labels is None else pa.array(estimate.labels.ravel(), pa.string()),
         pa.array(estimate.values.astype(np.float64).ravel()),
-        pa.array(estimate.stddev.ravel()),
-        pa.array(estimate.lower.ravel()),
-        pa.array(estimate.upper.ravel()),
+        *(_ends(ends, estimate) for ends in (estimate.stddev, estimate.lower, estimate.upper)),
         pa.array(np.full(rows, confidence)),
     ]
     return pa.Table.from_arrays(columns, schema=_accuracy_schema(keys))
+
+
+def _ends(ends: NDArray[np.float64], estimate: Estimate) -> pa.Array:
+    """Numbers of an error bar; NULL where there is none."""
+    return pa.nulls(ends.size, pa.float64()) if isinstance(estimate, Ranking) else pa.array(ends.ravel())
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,8 @@ def _values(values: Sequence[Mapping[str, object]]) -> str:
 
 
 def _value(row: Mapping[str, object]) -> str:
+    if row["lower"] is None:  # a rank, which a list tells by its order
+        return escape(str(row["label"]))
     label = f"{escape(str(row['label']))}: " if row["label"] is not None else ""
     value, lower, upper = (float(str(row[name])) for name in ("value", "lower", "upper"))
     below, above = value - lower, upper - value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pyspark.sql import DataFrame
@@ -15,6 +15,7 @@ from dp.execution.one_lake import paying_ledger, release_one_lake
 from dp.execution.release import Release
 from dp.frames.rows import PrivateRows
 from dp.frames.schema import check_keys, column_types
+from dp.frames.targets import ErrorBudget, least_budget
 from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import ContributionBounds
 from dp.planning.explanation import Explanation, explain_plan
@@ -142,6 +143,39 @@ class PrivateQuery:
         """
         plan = make_plan(self.query, guarantee(epsilon, delta, rho))
         return explain_plan(plan, (self.frame.description,))
+
+    def budget_for(
+        self,
+        errors: Mapping[str, Exact],
+        *,
+        delta: Exact = 0,
+        confidence: float = 0.95,
+        rows: Exact | None = None,
+    ) -> ErrorBudget[PrivateQuery]:
+        """The least epsilon, and the split of it, for which the expected errors are within targets. Reads no row.
+
+        Errors are those of the noise, as `explain` prints them: not what bounding and clamping do.
+
+        Args:
+            errors: aggregate -> its target, in its unit; `dp.relative(share, of=...)` makes one of a public number. For
+                a standard deviation it is that of its square, for quantiles a share of ranks. Aggregates without a
+                target get as much as the least of the others.
+            delta: of the release.
+            confidence: at which errors are expected to be within their targets.
+            rows: a group's size, declared or released before, where errors depend on it: means, quantiles.
+
+        Raises:
+            InvalidArgument: no such aggregate, a target that is not positive, a missing `rows`, or targets that no
+                budget meets.
+        """
+        return least_budget(
+            self.query,
+            lambda query: replace(self, query=query),
+            errors,
+            delta=delta,
+            confidence=confidence,
+            rows=rows,
+        )
 
     def release(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, Self
 
+from pyspark.errors import SessionNotSameException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -136,7 +138,8 @@ class StepRows(PrivateRows):
         self._check_private(other, "union")
         ops.check_same_unit(self.facts, other.facts, "a union")
         ops.check_same_columns(self.df.schema, other.df.schema)
-        rows = self.df.unionByName(other.df)
+        with _one_session(other):
+            rows = self.df.unionByName(other.df)
         step = f"union with {ops.nested(other.name, other.steps)}"
         return self._beside(other)._step(rows, step, ops.facts_of_either(self.facts, other.facts))
 
@@ -188,9 +191,9 @@ class StepRows(PrivateRows):
             raise InvalidArgument("on", list(columns), remedy)
         ops.check_no_clash(self.df.columns, [name for name in other.df.columns if name not in columns])
         left, right = ops.check_max_rows(max_rows)
-        rows = join_bounded(
-            self.df, other.df, on=columns, unit=self.facts.unit, max_rows=(left, right), salt=secrets.randbits(63)
-        )
+        salt = secrets.randbits(63)
+        with _one_session(other):
+            rows = join_bounded(self.df, other.df, on=columns, unit=self.facts.unit, max_rows=(left, right), salt=salt)
         whom = ops.nested(other.name, other.steps)
         step = f"join on {ops.listed(columns)}, at most {left} and {right} rows of a unit, with {whom}"
         return self._beside(other)._step(rows, step, ops.facts_of_both(self.facts, other.facts))
@@ -215,3 +218,17 @@ class StepRows(PrivateRows):
             data_version=None if None in versions else " + ".join(str(version) for version in versions),
             partitions=partitions,
         )
+
+
+@contextmanager
+def _one_session(other: PrivateRows) -> Iterator[None]:
+    """Say what to do where DataFrames of two sessions meet, which only Spark Connect refuses.
+
+    Raises:
+        InvalidArgument: they do.
+    """
+    try:
+        yield
+    except SessionNotSameException as error:
+        remedy = "its rows live in another session of Spark Connect: make both frames alike, by Table.forPath or df.dp"
+        raise InvalidArgument("other", other.name, remedy) from error

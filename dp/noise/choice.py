@@ -197,6 +197,16 @@ class TopK:
         """k choices at epsilon / k."""
         return self.k * PermuteAndFlip(self.epsilon / self.k, self.range_sensitivity).zcdp_rho
 
+    @property
+    def scale(self) -> Fraction:
+        """Where utilities differ by this much, the worse candidate's coin succeeds with probability 1 / e."""
+        return self.range_sensitivity * self.k / self.epsilon
+
+    @property
+    def stddev(self) -> float:
+        """Of exponential noise of that scale: each choice is the greatest of utilities that bear such noise."""
+        return float(self.scale)
+
     def choose(self, utilities: Utilities, random: RandomSource) -> NDArray[np.int64]:
         """The indices of the chosen candidates, in the order of choice.
 
@@ -207,11 +217,10 @@ class TopK:
         Raises:
             InvalidArgument: no candidates, or an exponent with a denominator above 2^63.
         """
-        rate = self.epsilon / (self.k * self.range_sensitivity)
         scores, left = _Scores.of(utilities), np.arange(len(utilities))
         chosen: list[int] = []
         while left.size and len(chosen) < self.k:
-            place = int(_flip(_Coins.of(scores, rate), random)[0])
+            place = int(_flip(_Coins.of(scores, 1 / self.scale), random)[0])
             chosen.append(int(left[place]))
             scores, left = scores.without(place), np.delete(left, place)
         return np.array(chosen, np.int64)

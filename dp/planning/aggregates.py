@@ -131,12 +131,13 @@ class ExpectedError:
     Attributes:
         half_width: of the interval.
         per_row: it is to be divided by the (unknown) number of rows of the group, as a mean's is.
-        of: what it is the error of, where not of the value itself: its square, or its rank.
+        of: what it is the error of, where not of the value itself: its square, or its rank; or the shortfall of a
+            choice: how far the value chosen may trail a better one.
     """
 
     half_width: float
     per_row: bool = False
-    of: Literal["value", "square", "rank"] = "value"
+    of: Literal["value", "square", "rank", "shortfall"] = "value"
 
 
 @dataclass(frozen=True, kw_only=True)

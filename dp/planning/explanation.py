@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 
+from dp.noise.choice import TopK
 from dp.noise.selection import Selection
 from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import ContributionBounds
@@ -13,6 +15,8 @@ from dp.planning.facts import PublicFacts
 from dp.planning.plan import Part, Plan
 
 __all__ = ["Explanation", "explain_plan"]
+
+_SELDOM = 0.05
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def _noise(plan: Plan, part: Part) -> str:
     unit = float(part.measure.unit)
     public = part.measure.to_json()
     name = f"{public['measure']}({public['column']})" if "column" in public else str(public["measure"])
+    if isinstance(part.mechanism, TopK):
+        return f"{name}: {_choice(part.mechanism, part.measure.width)}"
     family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
     return (
         f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {plan.noise.copies} x {family} "
@@ -110,7 +116,17 @@ def _noise(plan: Plan, part: Part) -> str:
     )
 
 
+def _choice(mechanism: TopK, candidates: int) -> str:
+    trails = float(mechanism.scale) * math.log(1 / (2 * _SELDOM))
+    return (
+        f"{mechanism.k} of {candidates} by permute-and-flip, epsilon={float(mechanism.epsilon):.4g}; a candidate that "
+        f"trails by {trails:,.4g} rows is preferred with a probability of at most {_SELDOM:.0%}"
+    )
+
+
 def _expected(plan: Plan, aggregate: Aggregate) -> str:
     error = aggregate.expected_error(plan.query.schema, plan.noise_term, 0.95)
+    if error.of == "shortfall":
+        return f"in no group is one chosen that trails a better one by more than {error.half_width:,.4g} rows"
     width = f"± {error.half_width:,.4g}" + (" / rows of the group" if error.per_row else "")
     return width if error.of == "value" else f"{width}, in its {error.of}"

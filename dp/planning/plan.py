@@ -17,23 +17,18 @@ from numpy.typing import NDArray
 
 from dp.accounting.accountants import price
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
-from dp.accounting.calibration import (
-    distributed_gaussian_variance,
-    gaussian_variance,
-    laplace_scale,
-    zcdp_rho,
-)
-from dp.accounting.events import Composed, DeltaEvent, Event, GaussianEvent, PureEvent
+from dp.accounting.calibration import zcdp_rho
+from dp.accounting.events import Composed, DeltaEvent, Event, PureEvent
 from dp.accounting.splits import greatest_factor
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.noise.accuracy import NoiseTerm
 from dp.noise.entropy import RandomSource
-from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
 from dp.noise.selection import Selection
 from dp.planning.facts import Key
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure, Sensitivity
+from dp.planning.parts import ONE_CURATOR, NoiseParties, Part, calibrated
 from dp.planning.query import Query
 
 __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_plan"]
@@ -47,52 +42,8 @@ _FORMAT = 2
 _WRAP_LOG2_PROBABILITY = 64
 """Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
 
-_LEAST_VARIANCE = Fraction(1, 4)
-"""Below it the price of a sum of discrete Gaussians is not known."""
-
-
-@dataclass(frozen=True)
-class NoiseParties:
-    """Who adds noise.
-
-    Attributes:
-        copies: parties that add an independent part to every cell.
-        honest: parts that must suffice alone: copies less the colluding or silent parties, recipients included.
-    """
-
-    copies: int
-    honest: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.honest <= self.copies:
-            raise InvalidArgument(
-                "honest", self.honest, f"of {self.copies} noise parties, 1 to {self.copies} are honest"
-            )
-
-
-ONE_CURATOR = NoiseParties(copies=1, honest=1)
-"""One lake: its owner draws the noise and tells nobody."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One measure's place and noise in the vector of a query.
-
-    Attributes:
-        measure: what is added up.
-        offset: its first cell; group g, bin b is cell offset + g * width + b.
-        cells: how many it has.
-        sensitivity: of all parties together.
-        mechanism: what every noise party draws for every cell.
-        event: what opening these cells costs.
-    """
-
-    measure: Measure
-    offset: int
-    cells: int
-    sensitivity: Sensitivity
-    mechanism: DiscreteLaplace | DiscreteGaussian
-    event: PureEvent | GaussianEvent
+MAX_CHOICE_CELLS = 2**20
+"""Cells of a release that chooses by exact counts: where it was asked for, so few that they are in memory."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +116,7 @@ class Plan:
 
     def noise_term(self, measure: Measure, coefficient: float) -> NoiseTerm:
         """A measure's noise in the released cells, scaled."""
-        return NoiseTerm(self.part_of(measure).mechanism, coefficient, self.noise.copies)
+        return NoiseTerm(self.part_of(measure).noise, coefficient, self.noise.copies)
 
     def draw_noise(self, start: int, stop: int, random: RandomSource) -> NDArray[np.uint64]:
         """One noise party's fresh noise for cells start..stop, as words of Z_2^64.
@@ -177,11 +128,24 @@ class Plan:
 
         Returns:
             uint64 words of shape (stop - start,), two's complement.
+
+        Raises:
+            SparkMpcError: cells to choose by, which `noised` replaces.
         """
         words = np.zeros(stop - start, np.uint64)
         for part, first, last in self._overlapping(start, stop):
-            words[first - start : last - start] = part.mechanism.sample(last - first, random).view(np.uint64)
+            words[first - start : last - start] = part.drawn(last - first, random)
         return words
+
+    def noised(self, exact: NDArray[np.uint64], random: RandomSource) -> NDArray[np.uint64]:
+        """What one curator may open: noise is added to exact cells, and choices are made by them.
+
+        Args:
+            exact: all cells, shape (length,): secret.
+            random: where its bits come from.
+        """
+        parts = (part.noised(exact[part.offset : part.offset + part.cells], random) for part in self.parts)
+        return np.concatenate([np.zeros(0, np.uint64), *parts])
 
     def _overlapping(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
         for part in self.parts:
@@ -253,6 +217,7 @@ def make_plan(
     plans = [_stretched(make, asked, family) for family in families]
     if plans[0].length > MAX_CELLS:
         raise InvalidArgument("keys", plans[0].groups, f"a release has at most {MAX_CELLS} cells: ask in parts")
+    _check_choices(plans[0])
     best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
     _prove_range(best)
     return best
@@ -318,6 +283,13 @@ def _check_parties(query: Query, parties: int) -> None:
             )
 
 
+def _check_choices(plan: Plan) -> None:
+    """Choices are made on the driver, which holds all cells of private keys anyway."""
+    if plan.selection is None and plan.length > MAX_CHOICE_CELLS and any(part.chooses for part in plan.parts):
+        remedy = f"with most_frequent a release has at most {MAX_CHOICE_CELLS} cells: ask by fewer keys, or use top_k"
+        raise InvalidArgument("keys", plan.groups, remedy)
+
+
 def _check_private_keys(query: Query) -> None:
     """What is counted over all groups has no place among the cells of groups that nobody may know yet."""
     if isinstance(query.keys, PrivateKeys):
@@ -359,7 +331,9 @@ def _parts(
             # a unit's groups may all be added up in one cell of the others
             sensitivity = Sensitivity(sensitivity.l1, sensitivity.l1**2)
         try:
-            mechanism, event = _calibrated(sensitivity, amount, share, noise, measure.cells(groups) or MAX_CELLS)
+            cells = measure.cells(groups) or MAX_CELLS
+            own = PureDP(amount.epsilon * share) if isinstance(amount, PureDP) else amount * share
+            mechanism, event = calibrated(measure, sensitivity, own, noise, cells)
         except InvalidArgument:
             asked = str(amount.epsilon if isinstance(amount, PureDP) else amount)
             remedy = "so little budget for such bounds needs more noise than integers hold: ask for more, or tighten"
@@ -376,36 +350,13 @@ def _located(parts: Iterable[Part], groups: int) -> Iterator[Part]:
         offset += cells
 
 
-def _calibrated(
-    sensitivity: Sensitivity, family: PureDP | Fraction, share: Fraction, noise: NoiseParties, cells: int
-) -> tuple[DiscreteLaplace | DiscreteGaussian, PureEvent | GaussianEvent]:
-    """One noise party's part for one measure, and what opening the measure costs."""
-    if not isinstance(family, PureDP):
-        return _gaussian(sensitivity, family * share, noise, cells)
-    epsilon = family.epsilon * share
-    return DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), epsilon)), PureEvent(epsilon)
-
-
-def _gaussian(
-    sensitivity: Sensitivity, rho: Fraction, noise: NoiseParties, cells: int
-) -> tuple[DiscreteGaussian, GaussianEvent]:
-    """One party's part: the honest parts' variances add up to the calibrated one, and their price is within rho."""
-    l1, l2_squared = max(sensitivity.l1, 1), max(sensitivity.l2_squared, 1)
-    size = {"l2_sensitivity_squared": l2_squared, "l1_sensitivity": l1, "honest_parties": noise.honest, "cells": cells}
-    if noise.honest == 1:
-        variance = max(gaussian_variance(l2_squared, rho), _LEAST_VARIANCE)
-    else:  # a sum of discrete Gaussians is not quite one: the distance is in the price
-        variance = distributed_gaussian_variance(rho=rho, **size)
-    return DiscreteGaussian(variance), GaussianEvent(l2_squared, l1, variance, noise.honest, cells)
-
-
 def _prove_range(plan: Plan) -> None:
     """No honest sum reaches half the ring: parties x units x what a unit adds to one cell, and the noise on top."""
     bounds, units = plan.query.bounds, plan.query.facts.bounded_units
     for part in plan.parts:
         per_cell = part.measure.sensitivity(bounds).l1
         draws = (part.cells or MAX_CELLS) * plan.noise.copies * len(plan.parts)
-        tail = part.mechanism.tail_bound(_WRAP_LOG2_PROBABILITY, draws)
+        tail = part.tail_bound(_WRAP_LOG2_PROBABILITY, draws)
         greatest = plan.parties * units * per_cell + plan.noise.copies * tail
         if greatest >= 2**63:
             remedy = (

@@ -199,7 +199,8 @@ def test_no_mean_of_the_data_enters_a_variance() -> None:
 
     def moved(others: list[float]) -> list[int]:
         records: list[Record] = [(1 + i, 0, {"d": value}) for i, value in enumerate(others)]
-        return (exact_vector(plan, records + one) - exact_vector(plan, records)).view(np.int64).tolist()
+        change = (exact_vector(plan, records + one) - exact_vector(plan, records)).view(np.int64)
+        return [int(cell) for cell in change]
 
     def around_the_rounded_mean(values: list[float]) -> float:
         return sum((value - round(np.mean(values))) ** 2 for value in values)

@@ -240,12 +240,13 @@ def _reach(rule: CellRule, largest: int) -> int:
     """The greatest L1 norm of one addition."""
     match rule:
         case RowSum(factors=factors, minus=minus):
-            return largest ** len(factors) + abs(minus)
+            return int(largest ** len(factors)) + abs(minus)
         case UnitTotal(lower=lower, upper=upper):
             return max(abs(lower), abs(upper))
         case VectorSum(coordinates=coordinates, norm=norm, bound=bound):
             width = len(coordinates)
-            return {"l1": bound, "l2": math.isqrt(width * bound**2) + 1, "linf": width * bound}[norm]
+            reaches: dict[str, int] = {"l1": bound, "l2": math.isqrt(width * bound**2) + 1, "linf": width * bound}
+            return reaches[norm]
     return 1
 
 

@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,9 @@ import pyspark
 
 from lake.sessions import require_java, resolve_jars
 
-__all__ = ["connect_server"]
+__all__ = ["connect_server", "python_without_project", "zipped_packages"]
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 _CONF = {
     "spark.connect.grpc.binding.address": "127.0.0.1",
@@ -39,21 +43,38 @@ _STOP_SECONDS = 30.0
 _LINES_SHOWN = 40
 
 
+def zipped_packages(path: Path) -> Path:
+    """The packages that the server's Python workers import, as a client ships them with `addArtifacts`."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for module in (file for name in ("dp", "lake", "spark_mpc") for file in (_ROOT / name).rglob("*.py")):
+            archive.write(module, module.relative_to(_ROOT))
+    return path
+
+
+def python_without_project(path: Path) -> Path:
+    """A Python as a server of others has it: with what this project depends on, without the project."""
+    packages = sysconfig.get_path("purelib")  # of which -S reads no .pth file, such as that of an editable install
+    path.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{packages}" exec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 @contextmanager
-def connect_server(log: Path) -> Iterator[str]:
+def connect_server(log: Path, python: Path) -> Iterator[str]:
     """Start a server with Delta, give its URL once it serves, and stop it at the end.
 
     Args:
         log: where everything that the server says is kept.
+        python: what its Python workers run.
 
     Raises:
         AssertionError: it ended, or said nothing of a port, before it served; the message ends with its last lines.
     """
     require_java()
     environment = {**os.environ, "SPARK_HOME": str(Path(pyspark.__file__).parent), "SPARK_LOCAL_IP": "127.0.0.1"}
-    # The server's Python workers unpickle functions of this project: they need its environment.
-    environment |= {"PYSPARK_PYTHON": sys.executable}
-    environment.pop("SPARK_REMOTE", None)
+    environment |= {"PYSPARK_PYTHON": str(python)}
+    for name in ("SPARK_REMOTE", "PYTHONPATH"):
+        environment.pop(name, None)
     with subprocess.Popen(
         _command(log.parent),
         env=environment,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,17 +20,17 @@ from tests.tools.bounding import add_up
 
 __all__ = ["Record", "exact_vector", "plain_input"]
 
-Record = tuple[int, int, dict[str, object]]
+Record = tuple[int, int, Mapping[str, object]]
 """A unit, a group's number, and the values of columns."""
 
 
 def plain_input(needed: Input, value: object) -> int | None:
     """What an input's column holds for a value of its source."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        imputed = needed.imputed if isinstance(needed, Value) else None
-        return None if imputed is None else needed.encoding.encoded(imputed)  # type: ignore[attr-defined]
+        imputes = isinstance(needed, Value) and needed.imputed is not None
+        return needed.encoding.encoded(needed.imputed) if imputes else None  # type: ignore[attr-defined]
     if isinstance(needed, Listed):
-        return needed.values.index(value) if value in needed.values else None  # type: ignore[arg-type]
+        return needed.values.index(value) if value in needed.values else None
     return _of_known(needed, value)
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from dp.execution.release import make_answers
@@ -69,8 +70,8 @@ def present(records: list[Record], group: int, *names: str) -> list[tuple[float,
     return [tuple(map(float, row)) for row in rows if not any(map(is_missing, row))]  # type: ignore[arg-type]
 
 
-def clamped(records: list[Record], group: int, name: str, bounds: tuple[float, float]) -> np.ndarray:
-    return np.clip(np.array([x for (x,) in present(records, group, name)]), *bounds)
+def clamped(records: list[Record], group: int, name: str, bounds: tuple[float, float]) -> NDArray[np.float64]:
+    return np.asarray(np.clip([x for (x,) in present(records, group, name)], *bounds))
 
 
 def expected_answer(records: list[Record], group: int) -> dict[str, object]:
@@ -89,7 +90,7 @@ def expected_answer(records: list[Record], group: int) -> dict[str, object]:
                 totals[unit] += min(max(value, -1e15), 1e15)
         return float(np.clip(list(totals.values()), lower, upper).sum())
 
-    def shrunk(order: float) -> list[float]:
+    def shrunk(order: float) -> object:
         inside = np.clip(vectors, -6, 6)
         if order == np.inf:
             return inside.sum(axis=0).tolist()

@@ -5,7 +5,7 @@ Everything that one unit can do within its bounds is added up by the measures' o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -105,7 +105,7 @@ def _twice_two_rows() -> Iterator[tuple[UnitsRow, ...]]:
         yield tuple((group, content) for group in range(2) for content in pair)
 
 
-INDEX = {
+INDEX: dict[type[Measure], Callable[[int], int | None]] = {
     Bins: lambda v: int(v >= 1),
     Items: {3: 0, -2: 1}.get,
     TreeCells: lambda v: min(max(v, 0), TREE.shape.leaves - 1),

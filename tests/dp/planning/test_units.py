@@ -27,7 +27,12 @@ AGGREGATES: list[Aggregate] = [
     *(dp.variance("v", 0, 9), dp.unit_sum("v", -3, 5), dp.histogram("v", [0, 3, 6]), dp.top_k("v", 1, [1, 5])),
     *(dp.vector_sum(["v", "d"], bound=4), dp.truncated_share(), dp.median("v", 0, 9)),
 ]
-VALUES = [{"v": 5, "d": 2.0}, {"v": -4, "d": -1.0}, {"v": None, "d": None}, {"v": 1, "d": 0.5}]
+VALUES: list[dict[str, float | None]] = [
+    {"v": 5, "d": 2.0},
+    {"v": -4, "d": -1.0},
+    {"v": None, "d": None},
+    {"v": 1, "d": 0.5},
+]
 ONE_ROW = ContributionBounds(max_groups=1, max_rows=1)
 OTHERS: list[Record] = [(100 + i, i % 2, {"v": i % 6, "d": i / 10}) for i in range(20)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -45,14 +46,14 @@ class Verdict:
         return self.ours > 0 or (self.tight and self.too_small <= 0)
 
 
-def judged(case: Case, codes: Encoded, size: int) -> Verdict:
-    """Judge a case by so many samples."""
+def judged(case: Case, codes: Encoded, size_of: Callable[[Case, int], int]) -> Verdict:
+    """Judge a case by as many samples as `size_of` says for the number of cells in which the neighbours differ."""
     plan, neighbours = case.plan, case.neighbours(codes)
-    found = []
+    moved = int((neighbours[0] != neighbours[1]).sum())
+    size, found = size_of(case, moved), []
     for drawn, seed in ((plan, "ours"), (with_noise_scaled(plan, TOO_SMALL), "too small")):
         samples = loss_samples(plan, drawn, neighbours, size, seeded_random(f"{case} {seed}"))
         found.append(excess(plan.guarantee, *samples))
-    moved = int((neighbours[0] != neighbours[1]).sum())
     return Verdict(str(case), moved, distance(plan, *neighbours) > 0.98, *found)
 
 

@@ -1,0 +1,17 @@
+"""Where a session's Spark runs: beside this process, or behind Spark Connect."""
+
+from __future__ import annotations
+
+from pyspark.sql import SparkSession
+
+__all__ = ["is_classic", "runs_here"]
+
+
+def is_classic(spark: SparkSession) -> bool:
+    """Whether the session's driver belongs to this process and sees its files; that of Connect may be anywhere."""
+    return hasattr(spark, "newSession")
+
+
+def runs_here(spark: SparkSession) -> bool:
+    """Whether the executors are on this machine. A Connect server's local master says nothing of where that is."""
+    return is_classic(spark) and (spark.conf.get("spark.master") or "").startswith("local")
