@@ -200,7 +200,7 @@ def top_k(column: str, k: int, values: Sequence[Key]) -> TopK:
     """The k most frequent ones of a public list of values, with their counts, over each group.
 
     All candidates are counted with noise once; so the list may be long, and k costs nothing. Where nobody can list
-    the values, group by the column with private keys. Where counts are not needed, `most_frequent` finds one or a few
+    the values, group by the column with private keys. Where no counts are needed, `most_frequent` finds one value
     more surely.
 
     Args:
@@ -218,8 +218,8 @@ def top_k(column: str, k: int, values: Sequence[Key]) -> TopK:
 def most_frequent(column: str, values: Sequence[Key], k: int = 1) -> MostFrequent:
     """The k most frequent ones of a public list of values, in order and without their counts, over each group.
 
-    They are chosen by exact counts, one after another. So one value, or a few, are found more surely than among noisy
-    counts, the more so the longer the list; for many, `top_k` is better, since every choice has a part of the budget.
+    They are chosen by exact counts, one after another. One value is found more surely than by the highest of noisy
+    counts. For several, `top_k` is better: its noise does not grow with k, while every choice has a part of the budget.
     In a group without rows any value may be chosen.
 
     Args:
@@ -254,7 +254,8 @@ def private_keys(
             by these public numbers.
         min_units: groups of fewer units are never named, whatever the noise (the pre-threshold).
         weight: the selection's relative share of epsilon; every aggregate's is 1 unless it says otherwise.
-        other: where all grouping columns are strings, the key under which the rows of all other groups are added up.
+        other: where all grouping columns are strings, the key under which the rows of all other groups are added up;
+            one that no row has, or the answer has two rows of that name.
 
     Raises:
         InvalidArgument: an unknown strategy, or numbers out of range.
@@ -278,6 +279,8 @@ def quantiles(column: str, ranks: Sequence[Exact], lower: Exact | None = None, u
         InvalidArgument: no ranks, ranks that do not increase or are outside 0..1, or impossible bounds.
     """
     _check_column(column)
+    if not isinstance(ranks, (list, tuple)):
+        raise InvalidArgument("ranks", ranks, "give a list of ranks, such as [0.25, 0.5, 0.75]")
     exact = tuple(rational(rank, "ranks") for rank in ranks)
     if not exact or any(a >= b for a, b in pairwise(exact)) or not 0 <= exact[0] <= exact[-1] <= 1:
         raise InvalidArgument("ranks", [str(rank) for rank in ranks], "give increasing ranks within 0..1")
@@ -372,7 +375,8 @@ def _candidates(column: str, k: int, values: Sequence[Key]) -> tuple[Key, ...]:
 
 def _check_column(column: object) -> None:
     if not isinstance(column, str):
-        raise InvalidArgument("column", column, "give the name of a numeric column")
+        shown = None if column is None else type(column).__name__  # its content may be rows
+        raise InvalidArgument("column", shown, "give the name of a column, as a string")
 
 
 def _clamp(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from weakref import WeakKeyDictionary
 
 from pyspark.errors import PySparkException
@@ -54,7 +55,8 @@ def reading_session(spark: SparkSession) -> SparkSession:
 def _clone(spark: SparkSession, inherited: _Inherited) -> SparkSession:
     clones = _CLONES.setdefault(spark, {})
     if inherited not in clones or not _is_alive(clones[inherited]):
-        clones[inherited] = spark.cloneSession()  # type: ignore[attr-defined]
+        clones[inherited] = clone = spark.cloneSession()  # type: ignore[attr-defined]
+        atexit.register(clone.client.close)  # Spark's own handler waits for minutes if the server is gone by then
     return clones[inherited]
 
 

@@ -51,7 +51,7 @@ def release_key(plan: Plan, data_versions: dict[str, str]) -> str:
 
 def purpose(plan: Plan) -> str:
     """What a ledger's entry says of a plan."""
-    names = ", ".join(aggregate.name for aggregate in plan.query.aggregates)
+    names = ", ".join(aggregate.name for aggregate in plan.query.aggregates) or "keys"
     return f"{names} by {', '.join(plan.query.by)}" if plan.query.by else names
 
 
@@ -71,6 +71,8 @@ def paying_ledger(source: Source, ledger: BudgetLedger | None, asked: Budget) ->
     if ledger is None or isinstance(ledger, ScratchLedger):
         remedy = "give the owner's ledger: only synthetic rows, as of `synthetic()`, are released without one"
         raise InvalidArgument("ledger", None if ledger is None else type(ledger).__name__, remedy)
+    if not hasattr(ledger, "capacity"):
+        raise InvalidArgument("ledger", ledger, "open it first: lake.Ledger.open(path)")
     return ledger
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
@@ -148,13 +149,15 @@ def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[n
 
 
 def _key_columns(plan: Plan) -> dict[str, pa.Array]:
-    columns = zip(*plan.rows, strict=True) if plan.rows else ([] for _ in plan.query.by)
+    if not plan.rows:
+        return {name: pa.array([], pa.string()) for name in plan.query.by}
+    columns = zip(*plan.rows, strict=True)
     return {name: pa.array(list(keys)) for name, keys in zip(plan.query.by, columns, strict=True)}
 
 
 def _values(estimate: Estimate) -> pa.Array:
     """One value per group; a list where an aggregate has several, with their labels where it has any."""
-    if estimate.labels is None:
+    if estimate.labels is None or estimate.labels.ndim == 1:
         return pa.array(list(estimate.values), None if len(estimate.values) else pa.float64())
     if isinstance(estimate, Ranking):
         return pa.array(estimate.labels.tolist(), pa.list_(pa.string()))
@@ -179,12 +182,18 @@ def _accuracy(keys: Mapping[str, pa.Array], name: str, estimate: Estimate, confi
         *(values.take(spread) for values in keys.values()),
         pa.array([name] * rows, pa.string()),
         pa.array(bin_column) if is_list else pa.nulls(rows, pa.int32()),
-        pa.nulls(rows, pa.string()) if estimate.labels is None else pa.array(estimate.labels.ravel(), pa.string()),
+        _labels(estimate, rows),
         pa.array(estimate.values.astype(np.float64).ravel()),
         *(_ends(ends, estimate) for ends in (estimate.stddev, estimate.lower, estimate.upper)),
         pa.array(np.full(rows, confidence)),
     ]
     return pa.Table.from_arrays(columns, schema=_accuracy_schema(keys))
+
+
+def _labels(estimate: Estimate, rows: int) -> pa.Array:
+    if estimate.labels is None:
+        return pa.nulls(rows, pa.string())
+    return pa.array(np.broadcast_to(estimate.labels, estimate.values.shape).ravel(), pa.string())
 
 
 def _ends(ends: NDArray[np.float64], estimate: Estimate) -> pa.Array:
@@ -204,6 +213,7 @@ class Release:
         answers: values and accuracy as Arrow tables.
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
+        words: the opened cells that the answers were computed from, uint64, shape (plan.length,).
         chosen: bounds that were chosen privately, in words, each by a release of its own before this one.
         synthetic: whether it is a dry run over synthetic rows, which no ledger paid for and which tells of nobody.
     """
@@ -215,6 +225,7 @@ class Release:
     answers: Answers
     df: DataFrame = field(repr=False)
     accuracy: DataFrame = field(repr=False)
+    words: NDArray[np.uint64] = field(repr=False)
     chosen: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     synthetic: bool = False
 
@@ -224,11 +235,26 @@ class Release:
         plan = stored.plan(plan)
         answers = make_answers(plan, stored.words)
         df, accuracy = spark.createDataFrame(answers.values), spark.createDataFrame(answers.accuracy)
-        return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy)
+        return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy, stored.words)
 
     def show(self) -> None:
         """Print every value with its interval."""
         print(self)  # noqa: T201
+
+    def toPandas(self) -> pd.DataFrame:
+        """Keys and values as a pandas DataFrame, one row per group."""
+        return self.answers.values.to_pandas()
+
+    def at(self, confidence: float) -> pa.Table:
+        """The accuracy table with intervals of another confidence; free, since it is computed from what was released.
+
+        Args:
+            confidence: of the intervals, 0 < confidence <= 1 - 1e-9.
+
+        Raises:
+            InvalidArgument: a confidence outside its range.
+        """
+        return make_answers(self.plan, self.words, confidence).accuracy
 
     def __str__(self) -> str:
         rows = _pretty_rows(self)
@@ -262,7 +288,8 @@ class Release:
 
 
 def _pretty_rows(release: Release) -> list[list[str]]:
-    columns = [*release.plan.query.by, "aggregate", "bin", "label", "value", "lower", "upper"]
-    table = release.answers.accuracy.select(columns).to_pydict()
+    by, aggregates = list(release.plan.query.by), release.plan.query.aggregates
+    columns = [*by, "aggregate", "bin", "label", "value", "lower", "upper"] if aggregates else by
+    table = (release.answers.accuracy if aggregates else release.answers.values).select(columns).to_pydict()
     rows = zip(*(table[column] for column in columns), strict=True)
     return [columns, *([pretty(cell) for cell in row] for row in rows)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Self, overload
+from typing import Literal, NoReturn, Self, overload
 
 from pyspark.sql import DataFrame
 
@@ -20,6 +20,34 @@ from dp.planning.keys import PrivateKeys
 __all__ = ["PrivateFrame", "SampleFrame", "SyntheticFrame", "UnprotectedFrame"]
 
 Keys = Sequence[object] | DataFrame | PrivateKeys | None
+
+_READING = frozenset(
+    [
+        "collect",
+        "count",
+        "describe",
+        "distinct",
+        "first",
+        "foreach",
+        "head",
+        "limit",
+        "orderBy",
+        "rdd",
+        "sample",
+        "show",
+        "sort",
+        "summary",
+        "tail",
+        "take",
+        "toArrow",
+        "toDF",
+        "toJSON",
+        "toLocalIterator",
+        "toPandas",
+        "write",
+        "writeTo",
+    ]
+)
 
 
 class PrivateFrame(StepRows):
@@ -158,6 +186,15 @@ class PrivateFrame(StepRows):
         df = synthetic_rows(self.df.sparkSession, self.df.schema, self.facts, rows, seed)
         name = f"SYNTHETIC rows of the schema of {self.name}"
         return SyntheticFrame(self.spark, df, self.facts, name, f"{rows} rows, seed {seed}", self.partitions)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _READING:
+            remedy = "rows are private: ask with groupBy(...).agg(...).release(...)"
+            raise AttributeError(f"PrivateFrame has no {name!r}: {remedy}")
+        raise AttributeError(f"PrivateFrame has no {name!r}")
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}: {kind}' for name, kind in self.df.dtypes)})"

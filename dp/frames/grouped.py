@@ -50,7 +50,7 @@ class Limits:
                 )
                 raise InvalidArgument("max_rows", given[0], remedy)
             return ContributionBounds(max_groups=1, max_rows=1)  # the rows of one are protected together
-        if not columns and self.max_groups is None and self.max_total_rows is None and self.max_rows is not None:
+        if not columns and self.max_groups is None and self.max_total_rows is None:
             return ContributionBounds(max_groups=1, max_rows=self.max_rows)  # there is only one group
         return ContributionBounds(self.max_groups, self.max_rows, self.max_total_rows)
 

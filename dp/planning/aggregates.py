@@ -114,7 +114,8 @@ class Estimate:
         stddev: standard deviation of the noise, given the released values.
         lower: lower end of the interval, which covers noise only: neither clamping nor rows that bounding dropped.
         upper: upper end of it.
-        labels: what each value belongs to, as text, where that is part of the answer.
+        labels: what each value belongs to, as text: of shape (bins,) where it is the same in every group, or, where it
+            is part of the answer, of the values' shape.
     """
 
     values: Numbers
@@ -212,6 +213,10 @@ class Aggregate(ABC):
     @abstractmethod
     def measures(self, schema: Schema) -> tuple[Measure, ...]:
         """The measures that it is computed from."""
+
+    def shares(self, schema: Schema) -> Mapping[Measure, Fraction]:
+        """The relative shares of the budget that its measures ask for."""
+        return dict.fromkeys(self.measures(schema), self.share)
 
     @abstractmethod
     def estimate(self, schema: Schema, opened: Opened) -> Estimate:

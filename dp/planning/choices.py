@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.accounting.calibration import laplace_scale
-from dp.accounting.events import PureEvent
+from dp.accounting.events import PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument
-from dp.exact import MARGIN, root_above, rounded
-from dp.noise.choice import MAX_DENOMINATOR, TopK
+from dp.exact import root_above
+from dp.noise.choice import MAX_DENOMINATOR, ExponentialTopK, Peeling, TopK
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteLaplace
 from dp.planning.aggregates import Aggregate, Estimate, ExpectedError, NoiseOf, Opened, Schema
@@ -22,7 +22,7 @@ from dp.planning.cells import CellRule
 from dp.planning.inputs import Input
 from dp.planning.measures import Items, Measure, Names, Sensitivity
 
-__all__ = ["Choices", "MostFrequent", "Ranking", "calibrated_choice", "epsilon_for_rho", "ranks", "shortfall"]
+__all__ = ["Choices", "MostFrequent", "Ranking", "concentrated_choice", "pure_choice", "ranks", "shortfall"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Choices(Measure):
         return False
 
     def sensitivity(self, bounds: ContributionBounds) -> Sensitivity:
-        """Of the counts. Its `l1` is the range of the choices of all groups together; see `calibrated_choice`."""
+        """Of the counts. Its `l1` is the range of the choices of all groups together; see `pure_choice`."""
         return self.items.sensitivity(bounds)
 
     @property
@@ -71,8 +71,8 @@ class Choices(Measure):
         return {**self.items.to_json(), "measure": "choices", "k": self.k}
 
 
-def calibrated_choice(choices: Choices, sensitivity: Sensitivity, epsilon: Fraction) -> tuple[TopK, PureEvent]:
-    """What makes the choices of one group, and what the choices of all groups cost together.
+def pure_choice(choices: Choices, sensitivity: Sensitivity, epsilon: Fraction) -> tuple[TopK, PureEvent]:
+    """What makes the choices of one group, by permute-and-flip, and what the choices of all groups cost together.
 
     Args:
         choices: what is chosen.
@@ -84,32 +84,50 @@ def calibrated_choice(choices: Choices, sensitivity: Sensitivity, epsilon: Fract
 
     Guarantees:
         k rounds, of which each is (epsilon / k)-differentially private for all groups together. Adding the protected
-        units raises every count of group g by 0..x_g: each of their rows counts once, for one value of one group, so
-        that the x_g add up to at most the L1 sensitivity R. All counts of a group rise, so their differences move by
-        at most x_g, once and not twice; permute-and-flip at the rate epsilon / (k R) thus loses at most
+        units raises the counts of group g by 0..x_g: each of their rows counts once, for one value of one group, so
+        that the x_g add up to at most the L1 sensitivity R. No count falls, so differences of two counts move by at
+        most x_g, not twice that; permute-and-flip at the rate epsilon / (k R) thus loses at most
         epsilon x_g / (k R) in group g, and epsilon / k over all groups. Removing units is the same read backwards.
     Source:
         docs/privacy.md, private choice.
     """
-    k = choices.k
-    scale = laplace_scale(max(sensitivity.l1, 1) * k, epsilon)  # epsilon itself, unless that is a long fraction
-    if scale.numerator > MAX_DENOMINATOR:
-        raise InvalidArgument("epsilon", str(epsilon), "coins of such small bias are not tossed: ask for more")
-    reach = Fraction(max(sensitivity.l1, 1))
-    return TopK(k * reach / scale, reach, k), PureEvent(epsilon / k, count=k)
+    k, reach = choices.k, Fraction(max(sensitivity.l1, 1))
+    scale = laplace_scale(int(reach) * k, epsilon)  # epsilon itself is kept, unless it is a long fraction
+    return TopK(k * reach / _tossed(scale), reach, k), PureEvent(epsilon / k, count=k)
 
 
-def epsilon_for_rho(rho: Fraction, k: int) -> Fraction:
-    """The epsilon of k rounds whose price in zero-concentrated differential privacy, epsilon^2 / (2 k), is within rho.
+def concentrated_choice(choices: Choices, sensitivity: Sensitivity, rho: Fraction) -> tuple[ExponentialTopK, ZcdpEvent]:
+    """What makes the choices of one group, by the exponential mechanism, and what those of all groups cost together.
 
     Args:
-        rho: > 0.
-        k: >= 1.
+        choices: what is chosen.
+        sensitivity: of its counts, over all units that are protected together.
+        rho: > 0, for all choices in all groups.
+
+    Raises:
+        InvalidArgument: a rho so small for this sensitivity that no exact coin has the probabilities.
+
+    Guarantees:
+        rho-zero-concentrated differential privacy. With x_g as in `pure_choice`, one choice of scale b in group g has
+        a range of x_g / b and costs (x_g / b)^2 / 8. The squares of the x_g add up to at most the squared L2
+        sensitivity: all rows of a group may be of one value, so it bounds the counts of such units, too. k rounds thus
+        cost k l2_squared / (8 b^2) over all groups.
+    Source:
+        docs/privacy.md, private choice.
     """
-    return rounded(root_above(2 * k * rho) * (1 - 2 * MARGIN), math.floor)
+    k, reach = choices.k, Fraction(max(sensitivity.l1, 1))
+    least = root_above(k * max(sensitivity.l2_squared, 1) / (8 * rho))
+    scale = _tossed(laplace_scale(1, 1 / least))
+    return ExponentialTopK(k * reach / scale, reach, k), ZcdpEvent(rho)
 
 
-def ranks(mechanism: TopK, counts: NDArray[np.int64], random: RandomSource) -> NDArray[np.int64]:
+def _tossed(scale: Fraction) -> Fraction:
+    if scale.numerator > MAX_DENOMINATOR:
+        raise InvalidArgument("scale", str(scale), "coins of such small bias are not tossed: ask for more")
+    return scale
+
+
+def ranks(mechanism: Peeling, counts: NDArray[np.int64], random: RandomSource) -> NDArray[np.int64]:
     """Choose in every group: 1..k for the values chosen, in their order, and 0 for all others.
 
     Args:
@@ -127,8 +145,8 @@ def ranks(mechanism: TopK, counts: NDArray[np.int64], random: RandomSource) -> N
 def shortfall(scale: Fraction, candidates: int, k: int, confidence: float) -> float:
     """What is missed by choosing: with this confidence no value chosen trails one that was left by more than this.
 
-    A candidate that trails by t is chosen only if its coin, of probability exp(-t / scale), succeeds, and then at most
-    every other time, since the best one's succeeds, too. Summed over all candidates that are left, and all rounds.
+    A candidate that trails by t is chosen with a probability of at most exp(-t / scale): that of its coin, or its
+    odds against the best one. Summed over all candidates that are left, and all rounds.
 
     Args:
         scale: of the mechanism.
@@ -137,7 +155,7 @@ def shortfall(scale: Fraction, candidates: int, k: int, confidence: float) -> fl
         confidence: 0 < confidence < 1.
     """
     trailing = sum(candidates - 1 - chosen for chosen in range(k))
-    return max(float(scale) * math.log(max(trailing, 1) / (2 * (1 - confidence))), 0.0) if trailing else 0.0
+    return max(float(scale) * math.log(max(trailing, 1) / (1 - confidence)), 0.0) if trailing else 0.0
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -86,6 +87,13 @@ class Histogram(OneMeasure):
 
     def measures(self, schema: Schema) -> tuple[Measure, ...]:
         return (Bins(self.column, self.edges, schema.columns[self.column].integral),)
+
+    def estimate(self, schema: Schema, opened: Opened) -> Estimate:
+        """Counts with their bins: "[0, 10)", the outermost ones being open to the side."""
+        inner = [f"[{float(low):g}, {float(high):g})" for low, high in pairwise(self.edges)]
+        first, last = f"below {float(self.edges[1]):g}", f"{float(self.edges[-2]):g} and above"
+        labels = ["all"] if len(inner) == 1 else [first, *inner[1:-1], last]
+        return replace(super().estimate(schema, opened), labels=np.array(labels, object))
 
 
 @dataclass(frozen=True, kw_only=True)

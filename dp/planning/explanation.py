@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
+from types import MappingProxyType
 
-from dp.noise.choice import TopK
+from dp.noise.choice import Peeling
 from dp.noise.selection import Selection
-from dp.planning.aggregates import Aggregate
+from dp.planning.aggregates import ExpectedError
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
 from dp.planning.plan import Part, Plan
@@ -25,9 +26,11 @@ class Explanation:
 
     Attributes:
         sections: title -> lines.
+        errors: aggregate -> the half width of its interval at 95%; see `ExpectedError` for what it is the error of.
     """
 
     sections: Mapping[str, tuple[str, ...]]
+    errors: Mapping[str, ExpectedError] = field(default_factory=lambda: MappingProxyType({}))
 
     def __str__(self) -> str:
         return "\n".join(
@@ -53,24 +56,29 @@ def explain_plan(
         more: further sections, such as what a protocol costs and leaks.
     """
     query, bounds = plan.query, plan.query.bounds
-    groups = ", ".join(query.by) or "no columns (one group)"
+    by = f" by {', '.join(query.by)}" if query.by else ""
+    errors = {a.name: a.expected_error(query.schema, plan.noise_term, 0.95) for a in query.aggregates}
     sections = {
         "Query": (
             *sources,
             *query.filters,
-            f"{plan.groups} public group(s) by {groups}" if plan.selection is None else f"private groups by {groups}",
+            f"{len(plan.rows)} public group(s){by}" if plan.selection is None else f"private groups{by}",
             f"privacy unit: {_unit(query.facts)}{_dropped(query.facts, bounds)}",
         ),
         "Price": (
-            f"{plan.guarantee} for everything that is released; every owner's ledger pays, in its own kind of budget",
+            f"{plan.guarantee} for everything that is released; {_payer(plan)}, in its own kind of budget",
             "neighbours: all rows of one unit, added or removed"
             + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
         ),
         **({} if plan.selection is None else {"Private keys": _selection(plan.selection)}),
         "Noise": tuple(_noise(plan, part) for part in plan.parts),
-        "Expected error (95%)": tuple(f"{a.name}: {_expected(plan, a)}" for a in query.aggregates),
+        "Expected error (95%)": tuple(f"{name}: {_expected(error)}" for name, error in errors.items()),
     }
-    return Explanation({**sections, **(more or {})})
+    return Explanation({**sections, **(more or {})}, MappingProxyType(errors))
+
+
+def _payer(plan: Plan) -> str:
+    return "the ledger pays" if plan.parties == 1 else "every owner's ledger pays"
 
 
 def _unit(facts: PublicFacts) -> str:
@@ -105,27 +113,26 @@ def _limits(bounds: ContributionBounds) -> str:
 def _noise(plan: Plan, part: Part) -> str:
     """One measure's sensitivity and noise, in the unit of its column."""
     unit = float(part.measure.unit)
-    public = part.measure.to_json()
-    name = f"{public['measure']}({public['column']})" if "column" in public else str(public["measure"])
-    if isinstance(part.mechanism, TopK):
+    name, copies = part.measure.label, "" if plan.noise.copies == 1 else f"{plan.noise.copies} x "
+    if isinstance(part.mechanism, Peeling):
         return f"{name}: {_choice(part.mechanism, part.measure.width)}"
     family, spread = part.mechanism.kind.replace("_", " "), part.mechanism.stddev * unit
     return (
-        f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {plan.noise.copies} x {family} "
-        f"of standard deviation {spread:,.4g}"
+        f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {copies}{family} "
+        f"of standard deviation {spread:,.4g}{'' if part.measure.in_units else ', in encoded units'}"
     )
 
 
-def _choice(mechanism: TopK, candidates: int) -> str:
-    trails = float(mechanism.scale) * math.log(1 / (2 * _SELDOM))
+def _choice(mechanism: Peeling, candidates: int) -> str:
+    trails = float(mechanism.scale) * math.log(1 / _SELDOM)
+    how = {"top_k": "permute-and-flip", "exponential_top_k": "the exponential mechanism"}[mechanism.kind]
     return (
-        f"{mechanism.k} of {candidates} by permute-and-flip, epsilon={float(mechanism.epsilon):.4g}; a candidate that "
-        f"trails by {trails:,.4g} rows is preferred with a probability of at most {_SELDOM:.0%}"
+        f"{mechanism.k} of {candidates} values by {how}, epsilon={float(mechanism.epsilon):.4g}; one that trails by "
+        f"{trails:,.4g} rows is preferred with a probability of at most {_SELDOM:.0%}"
     )
 
 
-def _expected(plan: Plan, aggregate: Aggregate) -> str:
-    error = aggregate.expected_error(plan.query.schema, plan.noise_term, 0.95)
+def _expected(error: ExpectedError) -> str:
     if error.of == "shortfall":
         return f"in no group is one chosen that trails a better one by more than {error.half_width:,.4g} rows"
     width = f"± {error.half_width:,.4g}" + (" / rows of the group" if error.per_row else "")

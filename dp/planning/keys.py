@@ -9,6 +9,8 @@ from fractions import Fraction
 from functools import cache
 from typing import Literal
 
+import numpy as np
+
 from dp.accounting.selections import gaussian_threshold, laplace_threshold
 from dp.errors import InvalidArgument
 from dp.noise.selection import Selection, TruncatedGeometric
@@ -116,6 +118,8 @@ def resolve_keys(
         if any(column not in facts.keys for column in by):
             return PrivateKeys()
         return tuple(itertools.product(*(facts.keys[column] for column in by)))
+    if isinstance(keys, np.ndarray):
+        keys = keys.tolist()
     if not isinstance(keys, (list, tuple, range)):
         raise InvalidArgument("keys", keys, "give a list of keys: its order is part of the plan")
     groups = tuple(_group(key, len(by)) for key in keys)
@@ -125,7 +129,8 @@ def resolve_keys(
 
 
 def _group(key: object, columns: int) -> tuple[Key, ...]:
-    group = key if isinstance(key, tuple) else (key,)
+    given = key if isinstance(key, tuple) else (key,)
+    group = tuple(value.item() if isinstance(value, np.generic) else value for value in given)
     if len(group) != columns:
         raise InvalidArgument("keys", key, f"every key has {columns} value(s), one for each grouping column")
     for value in group:

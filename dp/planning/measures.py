@@ -99,6 +99,19 @@ class Measure(ABC):
         return Fraction(1)
 
     @property
+    def in_units(self) -> bool:
+        """Whether `unit` is one value for all cells."""
+        return True
+
+    @property
+    def label(self) -> str:
+        """What is measured, for people: "total(cost)"."""
+        public = self.to_json()
+        columns = public.get("columns", [public["column"]] if "column" in public else [])
+        assert isinstance(columns, list)
+        return f"{public['measure']}({', '.join(columns)})" if columns else str(public["measure"])
+
+    @property
     def adds_over_parties(self) -> bool:
         """Whether the measure of several parties' rows together is the sum of theirs."""
         return True
@@ -514,6 +527,15 @@ class Moments(Measure):
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.width,)
+
+    @property
+    def in_units(self) -> bool:
+        return self.order == 0
+
+    @property
+    def label(self) -> str:
+        of = {0: "rows with all of", 1: "sums of", 2: "products of pairs of"}[self.order]
+        return f"{of} {', '.join(self.sources)}"
 
     def middle(self, product: tuple[int, ...]) -> int:
         """What is subtracted from a product: half the greatest square."""

@@ -49,9 +49,16 @@ class _OfColumns(Aggregate):
         pairs = zip(self.columns, self.bounds, strict=True)
         return replace(self, bounds=tuple(declared_bounds(column, *bounds, facts) for column, bounds in pairs))
 
-    def measures(self, schema: Schema) -> tuple[Measure, ...]:
+    def _moments(self, schema: Schema) -> tuple[Moments, ...]:
         encodings = self._encodings(schema)
         return tuple(Moments(self.columns, encodings, order) for order in (0, 1, 2))
+
+    def shares(self, schema: Schema) -> dict[Measure, Fraction]:
+        """Products have the widest sensitivity, and a share to match."""
+        return {measure: self.share * (2 if measure.order == 2 else 1) for measure in self._moments(schema)}
+
+    def measures(self, schema: Schema) -> tuple[Measure, ...]:
+        return self._moments(schema)
 
     def _encodings(self, schema: Schema) -> tuple[FixedPoint, ...]:
         """Encodings of about the same reach, whatever the columns' units: products share one noise."""
@@ -77,7 +84,9 @@ class SufficientStatistics(_OfColumns):
             spread.append(noise.stddev)
             reach.append(noise.quantile(opened.confidence))
         shown = np.stack(values, axis=1)
-        return Estimate(shown, np.broadcast_to(spread, shown.shape), shown - reach, shown + reach)
+        names = ["*".join(self.columns[i] for i in product) or "rows" for product in self._products()]
+        labels = np.array(names, object)
+        return Estimate(shown, np.broadcast_to(spread, shown.shape), shown - reach, shown + reach, labels)
 
     def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
         terms = self._linear(schema, self._products()[-1])
@@ -139,11 +148,13 @@ class Covariance(_OfColumns):
         shape = (len(rows), size * size)
         reach = Noise((noise_of[0],)).quantile(opened.confidence) / max(Noise((noise_of[0],)).stddev, 1e-300)
         low, high = values - reach * errors, values + reach * errors
-        return Estimate(values.reshape(shape), errors.reshape(shape), low.reshape(shape), high.reshape(shape))
+        labels = np.array([f"{one}, {other}" for one in self.columns for other in self.columns], object)
+        return Estimate(values.reshape(shape), errors.reshape(shape), low.reshape(shape), high.reshape(shape), labels)
 
     def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
-        second = self.measures(schema)[-1]
-        return ExpectedError(Noise((noise(second, float(second.unit)),)).quantile(confidence), per_row=True)
+        """Of the entry with the widest columns, for values around the middle of their bounds."""
+        second, unit = self.measures(schema)[-1], max(float(encoding.unit) for encoding in self._encodings(schema))
+        return ExpectedError(Noise((noise(second, unit**2),)).quantile(confidence), per_row=True)
 
 
 def _spread(slopes: tuple[Reals, Reals, Reals, float], noise_of: list[NoiseTerm]) -> Reals:

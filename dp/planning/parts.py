@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from dp.accounting.budget import PureDP
 from dp.accounting.calibration import distributed_gaussian_variance, gaussian_variance, laplace_scale
-from dp.accounting.events import GaussianEvent, PureEvent
+from dp.accounting.events import GaussianEvent, PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument, SparkMpcError
-from dp.noise.choice import TopK
+from dp.noise.choice import Peeling
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
-from dp.planning.choices import Choices, calibrated_choice, epsilon_for_rho, ranks
+from dp.planning.choices import Choices, concentrated_choice, pure_choice, ranks
 from dp.planning.measures import Measure, Sensitivity
 
 __all__ = ["ONE_CURATOR", "NoiseParties", "Part", "calibrated"]
@@ -66,18 +66,18 @@ class Part:
     offset: int
     cells: int
     sensitivity: Sensitivity
-    mechanism: DiscreteLaplace | DiscreteGaussian | TopK
-    event: PureEvent | GaussianEvent
+    mechanism: DiscreteLaplace | DiscreteGaussian | Peeling
+    event: PureEvent | GaussianEvent | ZcdpEvent
 
     @property
     def chooses(self) -> bool:
         """Whether its cells are counts to choose by, which no noise is added to."""
-        return isinstance(self.mechanism, TopK)
+        return isinstance(self.mechanism, Peeling)
 
     @property
     def noise(self) -> DiscreteLaplace | DiscreteGaussian:
-        """The noise of a cell; of a choice, the noise whose greater half each count is compared with."""
-        return DiscreteLaplace(self.mechanism.scale) if isinstance(self.mechanism, TopK) else self.mechanism
+        """The noise of every cell; of a choice, one of the same scale: its tails are as thick."""
+        return DiscreteLaplace(self.mechanism.scale) if isinstance(self.mechanism, Peeling) else self.mechanism
 
     def drawn(self, cells: int, random: RandomSource) -> Words:
         """One noise party's noise for so many cells.
@@ -85,25 +85,25 @@ class Part:
         Raises:
             SparkMpcError: counts to choose by: they would be opened as they are.
         """
-        if isinstance(self.mechanism, TopK):
+        if isinstance(self.mechanism, Peeling):
             raise SparkMpcError("counts to choose by get no noise: choices are made where the whole vector is")
         return self.mechanism.sample(cells, random).view(np.uint64)
 
     def noised(self, exact: Words, random: RandomSource) -> Words:
         """What may be opened of all its exact cells, one curator adding the noise or choosing."""
-        if not isinstance(self.mechanism, TopK):
+        if not isinstance(self.mechanism, Peeling):
             return exact + self.drawn(len(exact), random)
         counts = exact.view(np.int64).reshape(-1, self.measure.width)
         return ranks(self.mechanism, counts, random).ravel().view(np.uint64)
 
     def tail_bound(self, log2_probability: int, samples: int) -> int:
         """What its noise does not exceed; see `Mechanism.tail_bound`."""
-        return 0 if isinstance(self.mechanism, TopK) else self.mechanism.tail_bound(log2_probability, samples)
+        return 0 if isinstance(self.mechanism, Peeling) else self.mechanism.tail_bound(log2_probability, samples)
 
 
 def calibrated(
     measure: Measure, sensitivity: Sensitivity, amount: PureDP | Fraction, noise: NoiseParties, cells: int
-) -> tuple[DiscreteLaplace | DiscreteGaussian | TopK, PureEvent | GaussianEvent]:
+) -> tuple[DiscreteLaplace | DiscreteGaussian | Peeling, PureEvent | GaussianEvent | ZcdpEvent]:
     """One noise party's mechanism for one measure, and what opening the measure costs.
 
     Args:
@@ -117,8 +117,9 @@ def calibrated(
         InvalidArgument: so small an amount that no mechanism has it.
     """
     if isinstance(measure, Choices):
-        epsilon = amount.epsilon if isinstance(amount, PureDP) else epsilon_for_rho(amount, measure.k)
-        return calibrated_choice(measure, sensitivity, epsilon)
+        if isinstance(amount, PureDP):
+            return pure_choice(measure, sensitivity, amount.epsilon)
+        return concentrated_choice(measure, sensitivity, amount)
     if isinstance(amount, PureDP):
         return DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), amount.epsilon)), PureEvent(amount.epsilon)
     return _gaussian(sensitivity, amount, noise, cells)

@@ -308,8 +308,11 @@ def _families(asked: Budget, of_keys: Fraction, noise: NoiseParties) -> list[_Fa
         laplace = _Family(PureDP(asked.epsilon), chosen, asked.delta)
         if of_keys == 1:
             return [laplace]
-        gaussian = _Family(zcdp_rho(left, asked.delta / 2) / (1 - of_keys), chosen, asked.delta / 2)
-        return [laplace, gaussian]
+        try:
+            rho = zcdp_rho(left, asked.delta / 2)
+        except InvalidArgument:  # too little for Gaussian noise
+            return [laplace]
+        return [laplace, _Family(rho / (1 - of_keys), chosen, asked.delta / 2)]
     if isinstance(asked, PureDP):
         if noise.honest > 1:
             remedy = "sums of several parties' parts are Gaussian: give a delta, or let every party add full noise"

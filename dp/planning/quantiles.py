@@ -56,7 +56,7 @@ class Quantiles(Aggregate):
         values = cells.tree.quantiles(counts, noise, ranks)
         lower, upper = cells.tree.intervals(counts, noise, ranks, opened.confidence)
         low, high = cells.tree.intervals(counts, noise, ranks, _ONE_STDDEV)
-        return Estimate(values, (high - low) / 2, lower, upper)
+        return Estimate(values, (high - low) / 2, lower, upper, np.array([f"{rank:g}" for rank in ranks], object))
 
     def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
         cells = self._cells(schema)

@@ -130,8 +130,9 @@ class Query:
         weights: dict[Measure, Fraction] = {}
         schema = self.schema
         for aggregate in self.aggregates:
-            for measure in map(self.measured, aggregate.measures(schema)):
-                weights[measure] = max(aggregate.share, weights.get(measure, aggregate.share))
+            for measure, share in aggregate.shares(schema).items():
+                measured = self.measured(measure)
+                weights[measured] = max(share, weights.get(measured, share))
         return weights
 
     def to_json(self) -> dict[str, object]:

@@ -163,6 +163,14 @@ class RolledUp(Measure):
     def unit(self) -> Fraction:
         return self.measure.unit
 
+    @property
+    def in_units(self) -> bool:
+        return self.measure.in_units
+
+    @property
+    def label(self) -> str:
+        return f"{self.measure.label} on {self.hierarchy.levels} levels"
+
     def cells(self, groups: int) -> int:
         return len(self.hierarchy.nodes) * self.width
 

@@ -175,9 +175,9 @@ class VectorSum(Aggregate):
     def estimate(self, schema: Schema, opened: Opened) -> Estimate:
         vectors = self._vectors()
         unit = float(vectors.encoding.unit)
-        return linear(
-            np.asarray(opened.cells(vectors) * unit, np.float64), [opened.noise(vectors, unit)], opened.confidence
-        )
+        values = np.asarray(opened.cells(vectors) * unit, np.float64)
+        summed = linear(values, [opened.noise(vectors, unit)], opened.confidence)
+        return replace(summed, labels=np.array(self.columns, object))
 
     def expected_error(self, schema: Schema, noise: NoiseOf, confidence: float) -> ExpectedError:
         vectors = self._vectors()

@@ -168,9 +168,7 @@ class Case:
         limit = BOUNDS[self.limit]
         keys = tuple((key,) for key in range(GROUPS))
         query = Query(("k",), keys, limit.bounds, AGGREGATES[self.aggregate], limit.facts, COLUMNS)
-        return make_plan(
-            replace(query, totals="rollup") if limit.rollup else query, GUARANTEES[self.guarantee]
-        )
+        return make_plan(replace(query, totals="rollup") if limit.rollup else query, GUARANTEES[self.guarantee])
 
     def neighbours(self, codes: Encoded) -> tuple[Int64s, Int64s]:
         """Exact cells of the two neighbours that declared noise tells apart best.

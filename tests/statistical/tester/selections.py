@@ -209,4 +209,10 @@ def _price_of_cells(plan: Plan) -> Budget:
     """What opening the cells alone costs: naming nothing has used up none of delta."""
     if plan.query.noise_norm == 1:
         return PureDP(sum(part.event.epsilon for part in plan.parts if isinstance(part.event, PureEvent)))
-    return ZCDP(sum(Fraction(part.event.l2_sensitivity_squared) / (2 * part.event.variance_each) for part in plan.parts if isinstance(part.event, GaussianEvent)))
+    return ZCDP(
+        sum(
+            Fraction(part.event.l2_sensitivity_squared) / (2 * part.event.variance_each)
+            for part in plan.parts
+            if isinstance(part.event, GaussianEvent)
+        )
+    )
