@@ -244,6 +244,8 @@ def private_keys(
     strategy: Strategy = "best",
     min_units: int = 1,
     weight: Exact = 1,
+    epsilon: Exact | None = None,
+    delta: Exact | None = None,
     other: str | None = None,
 ) -> PrivateKeys:
     """Keys that the data have, each named only if enough privacy units have it; needs a delta.
@@ -254,6 +256,8 @@ def private_keys(
             by these public numbers.
         min_units: groups of fewer units are never named, whatever the noise (the pre-threshold).
         weight: the selection's relative share of epsilon; every aggregate's is 1 unless it says otherwise.
+        epsilon: what the selection spends, as an amount in the place of a weight.
+        delta: what it spends of delta. Default: all of it, or half where the aggregates have Gaussian noise.
         other: where all grouping columns are strings, the key under which the rows of all other groups are added up;
             one that no row has, or the answer has two rows of that name.
 
@@ -263,7 +267,12 @@ def private_keys(
     share = rational(weight, "weight")
     if share <= 0:
         raise InvalidArgument("weight", weight, "a share of the budget is positive")
-    return PrivateKeys(strategy, min_units, share, other)
+    amounts = {"epsilon": epsilon, "delta": delta}
+    exact = {name: None if amount is None else rational(amount, name) for name, amount in amounts.items()}
+    for name, amount in exact.items():
+        if amount is not None and amount <= 0:
+            raise InvalidArgument(name, amounts[name], "a selection costs something: give a positive amount")
+    return PrivateKeys(strategy, min_units, share, other, **exact)
 
 
 def quantiles(column: str, ranks: Sequence[Exact], lower: Exact | None = None, upper: Exact | None = None) -> Quantiles:

@@ -18,6 +18,7 @@ from dp.planning.aggregates import Aggregate
 from dp.planning.explanation import Explanation, explain_plan
 from dp.planning.keys import PrivateKeys
 from dp.planning.plan import NoiseParties, Plan, guarantee, make_plan
+from dp.planning.query import NoiseFamily
 from spark_mpc.additive import SumProtocol
 from spark_mpc.errors import RunAborted
 from spark_mpc.federation_file import FederationFile
@@ -168,6 +169,10 @@ class FederatedQuery:
 
     frame: FederatedFrame
     queries: Mapping[str, PrivateQuery]
+
+    def noise(self, family: NoiseFamily) -> FederatedQuery:
+        """The same query with another family of noise; see `PrivateQuery.noise`."""
+        return replace(self, queries={party: query.noise(family) for party, query in self.queries.items()})
 
     def explain(
         self,

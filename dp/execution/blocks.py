@@ -141,7 +141,7 @@ def write_blocks(blocks: DataFrame, path: str) -> DataFrame:
     Guarantees: the blocks are computed by this one job, and its failed attempts leave nothing that is read: Spark
         commits a task's files by renaming them, and `path` is read only after the whole job was committed.
     """
-    writer = blocks.select("block", "words").write.mode("errorifexists").option("compression", "none")
+    writer = blocks.select("block", "words").write.mode("error").option("compression", "none")
     writer.option("parquet.block.size", str(_ROW_GROUP_BYTES)).option("parquet.enable.dictionary", "false").parquet(
         path
     )

@@ -23,7 +23,7 @@ from dp.planning.facts import PublicFacts
 from dp.planning.keys import Group, PrivateKeys, resolve_keys
 from dp.planning.names import quoted
 from dp.planning.plan import guarantee, make_plan
-from dp.planning.query import Query
+from dp.planning.query import NoiseFamily, Query
 
 __all__ = ["GroupedFrame", "Limits", "PrivateQuery", "resolved_groups"]
 
@@ -129,6 +129,17 @@ class PrivateQuery:
 
     frame: PrivateRows
     query: Query
+
+    def noise(self, family: NoiseFamily) -> PrivateQuery:
+        """The same query with another family of noise than the one of least error.
+
+        Args:
+            family: "laplace", "gaussian" (with a delta or a rho), or "best".
+
+        Raises:
+            InvalidArgument: an unknown family.
+        """
+        return replace(self, query=replace(self.query, noise=family))
 
     def explain(self, epsilon: Exact | None = None, delta: Exact = 0, *, rho: Exact | None = None) -> Explanation:
         """Plan, price and expected error, before any row is read.

@@ -33,6 +33,7 @@ from dp.planning.plan import Plan, guarantee, make_plan
 from dp.planning.query import Query
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["Outcome", "Tuning", "tune"]
@@ -111,11 +112,21 @@ class Tuning:
                 axes.plot(places, values, style, label="total" if what == "rmse" else what)
             axes.axvline(choices.index(self.best), color="0.85", linewidth=8, zorder=0)
             axes.set_yscale("log")
-            axes.set_xticks(range(len(choices)), [plain(self._named(c)) for c in choices], rotation=30, ha="right")
+            self._name_choices(axes)
             axes.set_title(f"{plain(name)}: error of the median group", loc="left", fontsize=10)
             axes.legend(frameon=False, fontsize=8)
             tidy(axes)
         return figure
+
+    def _name_choices(self, axes: Axes) -> None:
+        """Below the axis: values, where one parameter was tried; else names and values."""
+        choices = self._choices
+        names = list(dict.fromkeys(name for choice in choices for name in choice))
+        if len(names) == 1:
+            axes.set_xticks(range(len(choices)), [plain(choice[names[0]]) for choice in choices])
+            axes.set_xlabel(plain(names[0]))
+        else:
+            axes.set_xticks(range(len(choices)), [plain(self._named(c)) for c in choices], rotation=30, ha="right")
 
     def __str__(self) -> str:
         head, *rows = self._cells()

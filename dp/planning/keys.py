@@ -40,6 +40,8 @@ class PrivateKeys:
             units, half of the time.
         min_units: groups of fewer units are never named.
         share: the selection's relative share of epsilon, beside the aggregates' weights.
+        epsilon: what the selection spends, in the place of a share; None: its share.
+        delta: what it spends of delta; None: all of it, or half beside Gaussian noise.
         other: the key under which all other groups are added up, or None: they are left out.
     """
 
@@ -47,6 +49,8 @@ class PrivateKeys:
     min_units: int = 1
     share: Fraction = Fraction(1)
     other: str | None = None
+    epsilon: Fraction | None = None
+    delta: Fraction | None = None
 
     def __post_init__(self) -> None:
         if self.strategy != "best" and self.strategy not in _STRATEGIES:
@@ -73,7 +77,12 @@ class PrivateKeys:
 
     def to_json(self) -> dict[str, object]:
         """The wish as public plan fields."""
-        return {**vars(self), "share": str(self.share)}
+        amounts = {name: None if amount is None else str(amount) for name, amount in self._amounts.items()}
+        return {**vars(self), **amounts}
+
+    @property
+    def _amounts(self) -> dict[str, Fraction | None]:
+        return {"share": self.share, "epsilon": self.epsilon, "delta": self.delta}
 
 
 @cache  # a plan is made many times over while its noise is fitted

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from dp.accounting.accountants import price
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
-from dp.accounting.calibration import zcdp_rho
 from dp.accounting.events import Composed, DeltaEvent, Event, PureEvent
 from dp.accounting.splits import greatest_factor
 from dp.errors import InvalidArgument
@@ -26,6 +25,7 @@ from dp.noise.accuracy import NoiseTerm
 from dp.noise.entropy import RandomSource
 from dp.noise.selection import Selection
 from dp.planning.facts import Key
+from dp.planning.families import Family, families
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure, Sensitivity
 from dp.planning.parts import ONE_CURATOR, NoiseParties, Part, calibrated
@@ -212,9 +212,9 @@ def make_plan(
     """
     _check_parties(query, parties)
     _check_private_keys(query)
-    families = _families(asked, query.selection_share, noise)
+    ways = families(asked, query, honest=noise.honest)
     make = partial(_plan, query, asked, parties=parties, parties_per_unit=parties_per_unit, noise=noise)
-    plans = [_stretched(make, asked, family) for family in families]
+    plans = [_stretched(make, asked, family) for family in ways]
     if plans[0].length > MAX_CELLS:
         raise InvalidArgument("keys", plans[0].groups, f"a release has at most {MAX_CELLS} cells: ask in parts")
     _check_choices(plans[0])
@@ -223,27 +223,7 @@ def make_plan(
     return best
 
 
-@dataclass(frozen=True)
-class _Family:
-    """One way to spend the budget: an epsilon for Laplace noise or a rho for Gaussian noise, and the rest for keys.
-
-    Attributes:
-        amount: what the measures share out, all shares together being one with the selection's.
-        selection_epsilon: for choosing private keys.
-        selection_delta: likewise.
-    """
-
-    amount: PureDP | Fraction
-    selection_epsilon: Fraction = Fraction(0)
-    selection_delta: Fraction = Fraction(0)
-
-    def times(self, factor: Fraction) -> _Family:
-        """More for the measures, the same for the keys."""
-        more = PureDP(self.amount.epsilon * factor) if isinstance(self.amount, PureDP) else self.amount * factor
-        return replace(self, amount=more)
-
-
-def _stretched(make: Callable[[_Family], Plan], asked: Budget, family: _Family) -> Plan:
+def _stretched(make: Callable[[Family], Plan], asked: Budget, family: Family) -> Plan:
     """The plan of a family, with as much less noise as its parts together may have by sharper composition."""
     if not isinstance(asked, ApproxDP):
         return make(family)
@@ -251,7 +231,7 @@ def _stretched(make: Callable[[_Family], Plan], asked: Budget, family: _Family) 
 
 
 def _plan(
-    query: Query, asked: Budget, family: _Family, *, parties: int, parties_per_unit: int, noise: NoiseParties
+    query: Query, asked: Budget, family: Family, *, parties: int, parties_per_unit: int, noise: NoiseParties
 ) -> Plan:
     units_together = parties_per_unit * query.facts.units_together
     query = replace(query, noise_norm=1 if isinstance(family.amount, PureDP) else 2)
@@ -296,32 +276,6 @@ def _check_private_keys(query: Query) -> None:
         for aggregate in query.aggregates:
             if not all(measure.by_group for measure in aggregate.measures(query.schema)):
                 raise InvalidArgument("agg", aggregate.name, "it belongs to public keys: ask for it apart")
-
-
-def _families(asked: Budget, of_keys: Fraction, noise: NoiseParties) -> list[_Family]:
-    """The ways to spend the budget, the selection of private keys having its share."""
-    if of_keys:
-        if not isinstance(asked, ApproxDP):
-            remedy = 'private keys need a delta beside epsilon, such as delta="1e-6"; or give public keys'
-            raise InvalidArgument("delta", 0, remedy)
-        chosen, left = asked.epsilon * of_keys, asked.epsilon * (1 - of_keys)
-        laplace = _Family(PureDP(asked.epsilon), chosen, asked.delta)
-        if of_keys == 1:
-            return [laplace]
-        try:
-            rho = zcdp_rho(left, asked.delta / 2)
-        except InvalidArgument:  # too little for Gaussian noise
-            return [laplace]
-        return [laplace, _Family(rho / (1 - of_keys), chosen, asked.delta / 2)]
-    if isinstance(asked, PureDP):
-        if noise.honest > 1:
-            remedy = "sums of several parties' parts are Gaussian: give a delta, or let every party add full noise"
-            raise InvalidArgument("delta", 0, remedy)
-        return [_Family(asked)]
-    if isinstance(asked, ApproxDP):
-        gaussian = _Family(zcdp_rho(asked.epsilon, asked.delta))
-        return [gaussian] if noise.honest > 1 else [_Family(PureDP(asked.epsilon)), gaussian]
-    return [_Family(asked.rho)]
 
 
 def _parts(

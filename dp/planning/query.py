@@ -19,10 +19,12 @@ from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure
 from dp.planning.rollup import Hierarchy, RolledUp
 
-__all__ = ["Query", "canonical", "digest"]
+__all__ = ["NoiseFamily", "Query", "canonical", "digest"]
 
 
 _ACCURACY_COLUMNS = frozenset({"aggregate", "bin", "label", "value", "stddev", "lower", "upper", "confidence"})
+
+NoiseFamily = Literal["best", "laplace", "gaussian"]
 
 _RING_BITS = 55  # of 63: a few dozen parties and the noise stay below the rest
 _FEWEST_SQUARE_BITS, _MOST_SQUARE_BITS = 8, 20
@@ -39,6 +41,7 @@ class Query:
         aggregates: what is asked, with bounds resolved and names distinct.
         facts: declared facts of the table.
         columns: type facts of the columns that are read.
+        noise: the family of noise, or "best": the one of least error.
         noise_norm: 1 or 2: which sensitivity the noise follows; measures may fit themselves to it.
         totals: "none", or "rollup": totals for every leading part of the grouping columns, too, and over everything.
         filters: what was done to the rows before, step by step, as text: "where year = 2025".
@@ -51,6 +54,7 @@ class Query:
     facts: PublicFacts
     columns: Mapping[str, ColumnType]
     filters: tuple[str, ...] = ()
+    noise: NoiseFamily = "best"
     noise_norm: Literal[1, 2] = 1
     totals: Literal["none", "rollup"] = "none"
 
@@ -65,6 +69,8 @@ class Query:
             raise InvalidArgument("groupBy", taken, "the accuracy table has columns of that name; rename yours")
         if not isinstance(self.keys, PrivateKeys):
             object.__setattr__(self, "bounds", _no_more_groups_than(self.bounds, len(self.keys)))
+        if self.noise not in ("best", "laplace", "gaussian"):
+            raise InvalidArgument("noise", self.noise, 'give "best", "laplace" or "gaussian"')
         resolved = tuple(aggregate.resolve(self.facts, self.columns) for aggregate in self.aggregates)
         object.__setattr__(self, "aggregates", resolved)
         for measure in self._weights():
@@ -147,6 +153,7 @@ class Query:
             "units_together": self.facts.units_together,
             "columns": {name: vars(kind) for name, kind in sorted(self.columns.items())},
             "totals": self.totals,
+            "noise": self.noise,
             "filters": list(self.filters),
         }
 

@@ -71,7 +71,7 @@ def with_noise_scaled(plan: Plan, factor: Fraction) -> Plan:
             return DiscreteLaplace(mechanism.scale * factor)
         return DiscreteGaussian(mechanism.variance * factor**2)
 
-    return replace(plan, parts=tuple(replace(part, mechanism=scaled(part.mechanism)) for part in plan.parts))
+    return replace(plan, parts=tuple(replace(part, mechanism=scaled(part.noise)) for part in plan.parts))
 
 
 def exact_cells(df: DataFrame, plan: Plan) -> NDArray[np.int64]:

@@ -95,6 +95,9 @@ def test_the_whole_path_runs_reads_no_row_and_costs_nothing(real: PrivateFrame, 
         assert "Not paid: epsilon=1" in shown
         assert "paid epsilon" not in shown
     assert [row["ward"] for row in release.df.collect()] == WARDS
+    figure = release.plot()
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["n", "m", "t"]
+    assert figure.get_suptitle().startswith("SYNTHETIC ROWS")
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.PureDP(1))
     query.release(epsilon="5", ledger=ledger)  # five times what there is
     assert ledger.entries() == []

@@ -246,8 +246,16 @@ def test_a_tuning_is_printed_and_drawn() -> None:
         legend = axes.get_legend()
         assert legend is not None
         assert [text.get_text() for text in legend.get_texts()] == ["bias", "noise", "total"]
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "<2>"]
+        assert axes.get_xlabel() == "rows"
     totals = [line for line in figure.axes[0].lines if line.get_label() == "total"]
     np.testing.assert_array_equal(totals[0].get_ydata(), [10, 30])
+
+
+def test_choices_of_several_parameters_are_named_in_full() -> None:
+    choices = ({"rows": 1, "epsilon": "1"}, {"rows": 1, "epsilon": "$2$"})
+    (axes,) = Tuning(tuple(outcome(choice, "n", 1) for choice in choices)).plot().axes
+    assert axes.get_xticklabels()[0].get_text() == "rows=1, epsilon=1"
 
 
 def test_a_tuning_is_a_table() -> None:

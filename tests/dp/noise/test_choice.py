@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dp.errors import InvalidArgument
-from dp.noise.choice import Choice, ExponentialMechanism, PermuteAndFlip, TopK, Utilities
+from dp.noise.choice import Choice, ExponentialMechanism, ExponentialTopK, PermuteAndFlip, TopK, Utilities
 from dp.noise.entropy import RandomSource
 from dp.noise.samplers import Precision, bernoulli_exp
 from tests.tools.entropy import seeded_random
@@ -109,18 +109,19 @@ def test_choices_follow_their_law(utilities, law, mechanism) -> None:  # type: i
         assert stats.chisquare(counts, 4000 * law(floats, 0.375)).pvalue < FALSE_ALARM
 
 
-def test_top_k_follows_the_law_of_peeling() -> None:
+@pytest.mark.parametrize(("law", "peeling"), [(flip_law, TopK), (exponential_law, ExponentialTopK)])
+def test_top_k_follows_the_law_of_peeling(law, peeling) -> None:  # type: ignore[no-untyped-def]
     utilities, random = [0, 1, 3], seeded_random("peeling")
-    chosen = [tuple(TopK(Fraction(2), Fraction(1), 2).choose(utilities, random).tolist()) for _ in range(4000)]
+    chosen = [tuple(peeling(Fraction(2), Fraction(1), 2).choose(utilities, random).tolist()) for _ in range(4000)]
     pairs = list(permutations(range(3), 2))
 
     def expected(rate: float) -> list[float]:
-        first = flip_law([float(u) for u in utilities], rate)
-        law = []
+        first = law([float(u) for u in utilities], rate)
+        laws = []
         for i, j in pairs:
             rest = [k for k in range(3) if k != i]
-            law.append(4000 * first[i] * flip_law([float(utilities[k]) for k in rest], rate)[rest.index(j)])
-        return law
+            laws.append(4000 * first[i] * law([float(utilities[k]) for k in rest], rate)[rest.index(j)])
+        return laws
 
     counts = [chosen.count(pair) for pair in pairs]
     assert stats.chisquare(counts, expected(1.0)).pvalue > FALSE_ALARM
@@ -138,6 +139,7 @@ MECHANISMS: list[Choice] = [
     ExponentialMechanism(Fraction(1), Fraction(2)),
     PermuteAndFlip(Fraction(1), Fraction(2)),
     TopK(Fraction(1), Fraction(2), 1),
+    ExponentialTopK(Fraction(1), Fraction(2), 1),
 ]
 
 
@@ -196,7 +198,10 @@ def test_prices_in_zcdp(epsilon: Fraction, k: int) -> None:
     assert ExponentialMechanism(epsilon, Fraction(2)).zcdp_rho == epsilon**2 / 8
     assert PermuteAndFlip(epsilon, Fraction(2)).zcdp_rho == epsilon**2 / 2
     assert TopK(epsilon, Fraction(2), k).zcdp_rho == epsilon**2 / (2 * k)
-    assert TopK(epsilon, Fraction(2), k).epsilon == epsilon
+    assert ExponentialTopK(epsilon, Fraction(2), k).zcdp_rho == epsilon**2 / (8 * k)
+    for peeling in (TopK(epsilon, Fraction(2), k), ExponentialTopK(epsilon, Fraction(2), k)):
+        assert peeling.epsilon == epsilon
+        assert peeling.scale == 2 * k / epsilon
 
 
 def test_json_has_exact_fractions() -> None:

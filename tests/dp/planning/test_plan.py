@@ -100,9 +100,9 @@ def test_prices_on_ledgers_of_other_kinds(asked: Budget, kind: type[Budget], exp
     price = plan.price(kind)
     if expected is None:
         losses = [
-            (part.sensitivity.l1 / part.mechanism.scale) ** 2 / 2
-            if isinstance(part.mechanism, DiscreteLaplace)
-            else part.sensitivity.l2_squared / (2 * part.mechanism.variance)
+            (part.sensitivity.l1 / part.noise.scale) ** 2 / 2
+            if isinstance(part.noise, DiscreteLaplace)
+            else part.sensitivity.l2_squared / (2 * part.noise.variance)
             for part in plan.parts
         ]
         expected = dp.ZCDP(sum(losses))
@@ -154,7 +154,7 @@ def test_sums_that_could_wrap_are_refused_at_the_exact_border() -> None:
         query = paper_query(sums, facts=replace(FACTS, max_units=units))
         return make_plan(query, dp.PureDP(1), parties=parties, noise=NoiseParties(parties, 1))
 
-    tail = plan_for(1).parts[0].mechanism.tail_bound(64, 1)
+    tail = plan_for(1).parts[0].noise.tail_bound(64, 1)
     greatest_units = (2**63 - 1 - tail) // most
     plan_for(greatest_units)
     for units, parties in ((greatest_units + 1, 1), (greatest_units // 2 + 1, 2)):

@@ -141,10 +141,10 @@ def _loss(plan: Plan, moved: Int64s, neighbours: tuple[Int64s, Int64s], opened: 
         part = next(part for part in plan.parts if part.offset <= cell < part.offset + part.cells)
         low, high = sorted((int(neighbours[0][cell]), int(neighbours[1][cell])))
         towards = 1 if neighbours[1][cell] == high else -1
-        if isinstance(part.mechanism, DiscreteLaplace):
+        if isinstance(part.noise, DiscreteLaplace):
             twice = 2 * np.clip(opened[:, index], low, high) - (low + high)
-            loss += towards * twice / float(part.mechanism.scale)
+            loss += towards * twice / float(part.noise.scale)
         else:
             twice = 2 * opened[:, index] - (low + high)
-            loss += towards * (high - low) * (twice / (2 * float(part.mechanism.variance)))
+            loss += towards * (high - low) * (twice / (2 * float(part.noise.variance)))
     return loss
