@@ -16,6 +16,7 @@ from dp.frames.targets import ErrorBudget, relative
 from dp.frames.tune import Tuning, tune
 from dp.frames.units import ROW, normalize_id, window
 from dp.functions import (
+    chosen_quantile,
     count,
     count_distinct,
     count_units,
@@ -60,6 +61,7 @@ __all__ = [
     "SparkMpcError",
     "Tuning",
     "__version__",
+    "chosen_quantile",
     "count",
     "count_distinct",
     "count_units",

@@ -16,9 +16,11 @@ from dp.planning.keys import PrivateKeys, Strategy
 from dp.planning.means import Mean, Stddev, Variance
 from dp.planning.moments import Covariance, SufficientStatistics
 from dp.planning.quantiles import Quantiles, RankValue
+from dp.planning.rank_choices import ChosenRank
 from dp.planning.sums import Sum, UnitSum, VectorSum
 
 __all__ = [
+    "chosen_quantile",
     "count",
     "count_distinct",
     "count_units",
@@ -300,6 +302,30 @@ def quantiles(column: str, ranks: Sequence[Exact], lower: Exact | None = None, u
 def median(column: str, lower: Exact | None = None, upper: Exact | None = None) -> RankValue:
     """The median of a column over each group; see `quantiles`."""
     return _rank_value("median", column, Fraction(1, 2), lower, upper)
+
+
+def chosen_quantile(
+    column: str, rank: Exact = Fraction(1, 2), lower: Exact | None = None, upper: Exact | None = None
+) -> ChosenRank:
+    """One quantile by private choice (permute-and-flip): several times closer than `median`, without an error bar.
+
+    Every rank costs again, and tables of several lakes have none: see `quantiles` for those.
+
+    Args:
+        column: a numeric column; missing values are left out.
+        rank: within 0..1; the median by default.
+        lower: least value of one row; smaller ones are clamped. Default: the table's declared bound.
+        upper: greatest value of one row; likewise. Close bounds make a finer grid.
+
+    Raises:
+        InvalidArgument: a rank outside 0..1 or with more than six digits, or impossible bounds.
+    """
+    _check_column(column)
+    exact = rational(rank, "rank")
+    if not 0 <= exact <= 1 or exact.denominator > 10**6:
+        raise InvalidArgument("rank", str(rank), "give a rank within 0..1, of at most six digits")
+    low, high, _ = _clamp(lower, upper, missing=None)
+    return ChosenRank(name=f"quantile_{column}", column=column, rank=exact, lower=low, upper=high)
 
 
 def min(column: str, lower: Exact | None = None, upper: Exact | None = None) -> RankValue:

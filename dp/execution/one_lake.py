@@ -14,7 +14,7 @@ from dp.accounting.scratch import ScratchLedger
 from dp.errors import InvalidArgument
 from dp.execution.candidates import choose, local_candidates
 from dp.execution.leases import LEASE_SECONDS, keep_lease
-from dp.execution.local import AddNoise, Vector, local_cells, staging_for
+from dp.execution.local import LONG_CELLS, AddNoise, Vector, local_cells, staging_for
 from dp.execution.release import Release, StoredRelease
 from dp.noise.entropy import os_random
 from dp.planning.plan import Plan
@@ -115,7 +115,8 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
 def _vector(plan: Plan, source: Source, directory: str) -> Callable[[str], StoredRelease]:
     """Exact cells of public groups, and what is to be drawn once they are paid for."""
     cells = local_cells(source.df, plan, partitions=source.partitions)
-    exact = Vector.of_cells(cells, plan.length, partitions=source.partitions).staged(directory)
+    long_cells = plan.length if plan.chooses else LONG_CELLS
+    exact = Vector.of_cells(cells, plan.length, partitions=source.partitions, long_cells=long_cells).staged(directory)
     if exact.words is not None:
         words = exact.words
         return lambda run_id: StoredRelease(run_id, plan.noised(words, os_random))

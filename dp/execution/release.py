@@ -184,7 +184,7 @@ def _accuracy(keys: Mapping[str, pa.Array], name: str, estimate: Estimate, confi
         pa.array(bin_column) if is_list else pa.nulls(rows, pa.int32()),
         _labels(estimate, rows),
         pa.array(estimate.values.astype(np.float64).ravel()),
-        *(_ends(ends, estimate) for ends in (estimate.stddev, estimate.lower, estimate.upper)),
+        *(_ends(ends) for ends in (estimate.stddev, estimate.lower, estimate.upper)),
         pa.array(np.full(rows, confidence)),
     ]
     return pa.Table.from_arrays(columns, schema=_accuracy_schema(keys))
@@ -196,9 +196,9 @@ def _labels(estimate: Estimate, rows: int) -> pa.Array:
     return pa.array(np.broadcast_to(estimate.labels, estimate.values.shape).ravel(), pa.string())
 
 
-def _ends(ends: NDArray[np.float64], estimate: Estimate) -> pa.Array:
+def _ends(ends: NDArray[np.float64]) -> pa.Array:
     """Numbers of an error bar; NULL where there is none."""
-    return pa.nulls(ends.size, pa.float64()) if isinstance(estimate, Ranking) else pa.array(ends.ravel())
+    return pa.array(ends.ravel(), mask=np.isnan(ends.ravel()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +266,7 @@ class Release:
         """Draw every value with its interval: one panel per aggregate. Needs the extra `plot`.
 
         Returns:
-            a matplotlib Figure: a notebook shows it, `savefig` writes it.
+            a matplotlib Figure: `savefig` writes it, and a notebook under `%matplotlib inline` shows it.
 
         Raises:
             InvalidArgument: matplotlib is not installed.

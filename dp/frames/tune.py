@@ -27,6 +27,7 @@ from dp.frames.frame import PrivateFrame, SampleFrame, SyntheticFrame, Unprotect
 from dp.frames.grouped import PrivateQuery
 from dp.frames.samples import Cells, Sample, estimates
 from dp.frames.units import Unit
+from dp.planning.aggregates import Estimate
 from dp.planning.counts import TruncatedShare
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key
 from dp.planning.plan import Plan, guarantee, make_plan
@@ -286,34 +287,52 @@ class _Bench:
         values, exact = self._once(self._exact, (about, plainly), sample.exact)
         measures = tuple(part.measure for part in plan.parts)
         cells = self._once(self._cells, (about, query.bounds, measures), lambda: sample.cells(plan))
-        kept = np.ones(len(plan.rows))
-        if plan.selection is not None:
-            kept = np.array([plan.selection.keep_probability(int(units)) for units in cells.units])
+        kept = _kept(plan, cells)
+        about_bounds = {aggregate.name for aggregate in query.aggregates if isinstance(aggregate, TruncatedShare)}
         for name, estimate in estimates(plan, cells).items():
-            if any(isinstance(a, TruncatedShare) and a.name == name for a in query.aggregates):
-                continue
-            bias, noise = np.abs(estimate.values - values[name]), estimate.stddev
-            total, size = np.hypot(bias, noise), np.abs(values[name])
-            counted = (kept * (exact.rows > 0)).reshape(-1, *[1] * (bias.ndim - 1)) * np.ones_like(bias)
-            yield Outcome(
-                choice,
-                name,
-                bias=_median(bias, counted),
-                noise=_median(noise, counted),
-                rmse=_median(total, counted),
-                relative_error=_median(
-                    np.divide(total, size, where=size > 0, out=np.zeros_like(total)), counted * (size > 0)
-                ),
-                rows_dropped=1 - cells.all_rows / max(exact.all_rows, 1.0),
-                units_truncated=cells.truncated,
-                groups=float(kept.sum()),
-            )
+            if name not in about_bounds:
+                yield Outcome(
+                    choice,
+                    name,
+                    **_errors(estimate, values[name], kept * (exact.rows > 0)),
+                    rows_dropped=1 - cells.all_rows / max(exact.all_rows, 1.0),
+                    units_truncated=cells.truncated,
+                    groups=float(kept.sum()),
+                )
 
     @staticmethod
     def _once(done: dict[object, Any], key: object, count: Callable[[], Any]) -> Any:
         if key not in done:
             done[key] = count()
         return done[key]
+
+
+def _kept(plan: Plan, cells: Cells) -> Reals:
+    """For every row of the answer, the probability that it is released."""
+    if plan.selection is None:
+        return np.ones(len(plan.rows))
+    return np.array([plan.selection.keep_probability(int(units)) for units in cells.units])
+
+
+def _errors(estimate: Estimate, values: Reals, weights: Reals) -> dict[str, float]:
+    """Medians over groups, and over the bins of lists, of an aggregate's errors against exact values.
+
+    Args:
+        estimate: of cells without noise, with the accuracy that noise leaves them; shape (groups,) or (groups, bins).
+        values: exact ones, in the same shape.
+        weights: of the groups.
+    """
+    counted = np.broadcast_to(weights.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+    bias, size = np.abs(estimate.values - values), np.abs(values)
+    counted = counted * np.isfinite(bias)  # a group may have rows and no value in any of them
+    total = np.hypot(bias, estimate.stddev)
+    relative = np.divide(total, size, out=np.zeros_like(total), where=size > 0)
+    return {
+        "bias": _median(bias, counted),
+        "noise": _median(estimate.stddev, counted),
+        "rmse": _median(total, counted),
+        "relative_error": _median(relative, counted * (size > 0)),
+    }
 
 
 def _median(values: Reals, weights: Reals) -> float:

@@ -37,8 +37,17 @@ class Choices(Measure):
         k: how many are chosen in each group.
     """
 
-    items: Items
+    items: Measure
     k: int
+
+    @property
+    def range_factor(self) -> int:
+        """By how much one more row in a group can move the difference of two utilities, at most."""
+        return 1
+
+    def utilities(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What each candidate is worth in each group; of the counts' shape (groups, candidates)."""
+        return counts
 
     @property
     def width(self) -> int:
@@ -86,12 +95,13 @@ def pure_choice(choices: Choices, sensitivity: Sensitivity, epsilon: Fraction) -
         k rounds, of which each is (epsilon / k)-differentially private for all groups together. Adding the protected
         units raises the counts of group g by 0..x_g: each of their rows counts once, for one value of one group, so
         that the x_g add up to at most the L1 sensitivity R. No count falls, so differences of two counts move by at
-        most x_g, not twice that; permute-and-flip at the rate epsilon / (k R) thus loses at most
-        epsilon x_g / (k R) in group g, and epsilon / k over all groups. Removing units is the same read backwards.
+        most x_g, not twice that; other utilities say by how much theirs move for a row (`range_factor`, f).
+        Permute-and-flip at the rate epsilon / (k R f) thus loses at most epsilon x_g / (k R) in group g, and
+        epsilon / k over all groups. Removing units is the same read backwards.
     Source:
         docs/privacy.md, private choice.
     """
-    k, reach = choices.k, Fraction(max(sensitivity.l1, 1))
+    k, reach = choices.k, Fraction(max(sensitivity.l1, 1) * choices.range_factor)
     scale = laplace_scale(int(reach) * k, epsilon)  # epsilon itself is kept, unless it is a long fraction
     return TopK(k * reach / _tossed(scale), reach, k), PureEvent(epsilon / k, count=k)
 
@@ -115,8 +125,8 @@ def concentrated_choice(choices: Choices, sensitivity: Sensitivity, rho: Fractio
     Source:
         docs/privacy.md, private choice.
     """
-    k, reach = choices.k, Fraction(max(sensitivity.l1, 1))
-    least = root_above(k * max(sensitivity.l2_squared, 1) / (8 * rho))
+    k, reach = choices.k, Fraction(max(sensitivity.l1, 1) * choices.range_factor)
+    least = choices.range_factor * root_above(k * max(sensitivity.l2_squared, 1) / (8 * rho))
     scale = _tossed(laplace_scale(1, 1 / least))
     return ExponentialTopK(k * reach / scale, reach, k), ZcdpEvent(rho)
 

@@ -93,8 +93,9 @@ class Part:
         """What may be opened of all its exact cells, one curator adding the noise or choosing."""
         if not isinstance(self.mechanism, Peeling):
             return exact + self.drawn(len(exact), random)
-        counts = exact.view(np.int64).reshape(-1, self.measure.width)
-        return ranks(self.mechanism, counts, random).ravel().view(np.uint64)
+        assert isinstance(self.measure, Choices)
+        utilities = self.measure.utilities(exact.view(np.int64).reshape(-1, self.measure.width))
+        return ranks(self.mechanism, utilities, random).ravel().view(np.uint64)
 
     def tail_bound(self, log2_probability: int, samples: int) -> int:
         """What its noise does not exceed; see `Mechanism.tail_bound`."""

@@ -42,8 +42,8 @@ _FORMAT = 2
 _WRAP_LOG2_PROBABILITY = 64
 """Noise pushes a cell past the proven range with probability at most 2^-64 over a whole release."""
 
-MAX_CHOICE_CELLS = 2**20
-"""Cells of a release that chooses by exact counts: where it was asked for, so few that they are in memory."""
+MAX_CHOICE_CELLS = 2**22
+"""Cells of a release that chooses by exact counts: the driver holds them all, 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,11 @@ class Plan:
     def length(self) -> int:
         """Cells of the vector."""
         return self.parts[-1].offset + self.parts[-1].cells if self.parts else 0
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the driver has to hold all exact cells, because something is chosen by them."""
+        return any(part.chooses for part in self.parts)
 
     def for_keys(self, keys: tuple[Group, ...]) -> Plan:
         """The plan of the vector for private keys that were chosen: the same noise, another number of groups."""
@@ -265,8 +270,8 @@ def _check_parties(query: Query, parties: int) -> None:
 
 def _check_choices(plan: Plan) -> None:
     """Choices are made on the driver, which holds all cells of private keys anyway."""
-    if plan.selection is None and plan.length > MAX_CHOICE_CELLS and any(part.chooses for part in plan.parts):
-        remedy = f"with most_frequent a release has at most {MAX_CHOICE_CELLS} cells: ask by fewer keys, or use top_k"
+    if plan.selection is None and plan.length > MAX_CHOICE_CELLS and plan.chooses:
+        remedy = f"choices are made among at most {MAX_CHOICE_CELLS} cells: ask by fewer keys, or count with noise"
         raise InvalidArgument("keys", plan.groups, remedy)
 
 

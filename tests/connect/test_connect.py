@@ -54,10 +54,8 @@ def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     Ledger.create(ledger, capacity=ApproxDP(10**9, "1/2")).close()
     packages = zipped_packages(folder / "packages.zip")
     arguments = [site.folder, ledger, site.folder / "staging of the client", packages]
-    with (
-        connect_server(folder / "server.log", python_without_project(folder / "python")) as url,
-        errors.open("w") as log,
-    ):
+    python = python_without_project(folder / "python")
+    with connect_server(folder / "server.log", python) as url, errors.open("w") as log:
         client = subprocess.Popen(
             [sys.executable, "-m", "tests.connect.worker", url, *map(str, arguments)],
             cwd=ROOT,
@@ -68,7 +66,11 @@ def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         )
         assert client.stdout is not None
         said = client.stdout.readline()
-    client.communicate(timeout=60)  # the server is gone, and the client ends all the same
+    try:
+        client.communicate(timeout=60)  # the server is gone, and the client ends all the same
+    finally:
+        client.kill()
+        client.communicate()
     assert client.returncode == 0, f"{errors.read_text()[-5000:]}\nThe server's log: {folder / 'server.log'}"
     found: dict[str, Any] = json.loads(said)
     return found
@@ -115,7 +117,8 @@ def test_a_table_is_read_in_a_session_that_all_tables_of_the_caller_share(answer
 
 
 def test_a_reading_session_that_the_server_closed_is_replaced(answers: dict[str, Any]) -> None:
-    rows, _ = answers["closed by the server"]
+    replaced, rows = answers["closed by the server"]
+    assert replaced
     assert rows == [{"count": 240}]
 
 

@@ -13,7 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from dp.frames.frame import PrivateFrame
 from dp.frames.grouped import PrivateQuery
-from dp.frames.tune import Outcome, Tuning, _Bench, tune
+from dp.frames.tune import Outcome, Tuning, _Bench, _errors, tune
+from dp.planning.aggregates import Estimate
 from dp.planning.plan import guarantee, make_plan
 from spark_mpc import dp
 
@@ -211,6 +212,15 @@ def test_what_cannot_be_tuned_is_refused(sample: DataFrame, more: dict[str, obje
     given = {"query": counts, "choices": {"max_rows": [1], "max_groups": [1]}, "epsilon": "1", "unit": "id", **more}
     with pytest.raises(dp.InvalidArgument, match=message):
         tune(sample, **given)  # type: ignore[arg-type]
+
+
+def test_groups_without_values_are_no_part_of_the_median() -> None:
+    values, exact = np.array([11.0, 0.0, 24.0, 5.0]), np.array([10.0, np.nan, 20.0, 0.0])
+    estimate = Estimate(values, np.full(4, 3.0), values - 6, values + 6)
+    errors = _errors(estimate, exact, np.array([1.0, 1.0, 1.0, 0.0]))
+    assert errors == {"bias": 1, "noise": 3, "rmse": math.hypot(1, 3), "relative_error": pytest.approx(0.25)}
+    nothing = _errors(estimate, exact, np.zeros(4))
+    assert set(nothing.values()) == {0.0}
 
 
 def outcome(choice: dict[str, object], name: str, rmse: float, groups: float = 4) -> Outcome:

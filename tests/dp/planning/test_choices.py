@@ -15,7 +15,6 @@ from scipy import stats
 
 from dp.accounting.events import PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument, SparkMpcError
-from dp.execution.local import LONG_CELLS
 from dp.execution.plots import plot_answers
 from dp.execution.release import make_answers
 from dp.execution.rendering import html_table
@@ -231,10 +230,9 @@ def test_counts_to_choose_by_are_never_opened_as_they_are() -> None:
 
 
 def test_long_vectors_are_refused() -> None:
-    assert MAX_CHOICE_CELLS <= LONG_CELLS  # so that they are in memory
-    assert plan_of(4, groups=2**18).length == MAX_CHOICE_CELLS
-    with pytest.raises(InvalidArgument, match=r"^keys=.*top_k"):
-        plan_of(4, groups=2**18 + 1)
+    assert plan_of(4, groups=2**20).length == MAX_CHOICE_CELLS
+    with pytest.raises(InvalidArgument, match=r"^keys=.*fewer keys"):
+        plan_of(4, groups=2**20 + 1)
 
 
 def test_so_little_budget_that_no_coin_is_tossed_is_refused() -> None:
