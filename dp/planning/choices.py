@@ -17,10 +17,11 @@ from dp.noise.choice import MAX_DENOMINATOR, ExponentialTopK, Peeling, TopK
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteLaplace
 from dp.planning.aggregates import Aggregate, Estimate, ExpectedError, NoiseOf, Opened, Schema
+from dp.planning.bin_measures import Items
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import CellRule
 from dp.planning.inputs import Input
-from dp.planning.measures import Items, Measure, Names, Sensitivity
+from dp.planning.measures import Measure, Names, Sensitivity
 
 __all__ = ["Choices", "MostFrequent", "Ranking", "concentrated_choice", "pure_choice", "ranks", "shortfall"]
 

@@ -13,9 +13,10 @@ import numpy as np
 from dp.errors import InvalidArgument
 from dp.noise.accuracy import Noise
 from dp.planning.aggregates import ColumnType, Estimate, ExpectedError, NoiseOf, Numbers, OneMeasure, Opened, Schema
+from dp.planning.bin_measures import Bins, Distinct, Items
 from dp.planning.facts import PublicFacts
 from dp.planning.fixed_point import GREATEST_REAL
-from dp.planning.measures import Bins, Distinct, Items, Measure, Rows, Sizes, Truncation, Units
+from dp.planning.measures import Measure, Rows, Sizes, Truncation, Units
 
 __all__ = ["Count", "CountDistinct", "CountUnits", "Histogram", "TopK", "TruncatedShare", "UnitSizeHistogram"]
 

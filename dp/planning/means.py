@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dp.noise.accuracy import Noise, ratio_interval
 from dp.planning.aggregates import Clamp, Demand, Estimate, ExpectedError, NoiseOf, Opened, Schema
-from dp.planning.measures import Measure, Squares
+from dp.planning.measures import Measure
+from dp.planning.sum_measures import Squares
 from dp.planning.sums import Clamped
 
 __all__ = ["Mean", "Stddev", "Variance"]

@@ -15,7 +15,8 @@ from dp.noise.accuracy import Noise, NoiseTerm
 from dp.planning.aggregates import Aggregate, ColumnType, Estimate, ExpectedError, NoiseOf, Opened, Schema
 from dp.planning.facts import PublicFacts
 from dp.planning.fixed_point import FixedPoint
-from dp.planning.measures import Measure, Moments
+from dp.planning.measures import Measure
+from dp.planning.sum_measures import Moments
 from dp.planning.sums import declared_bounds
 
 __all__ = ["Covariance", "SufficientStatistics"]

@@ -10,8 +10,9 @@ from typing import Self
 import numpy as np
 
 from dp.planning.aggregates import Aggregate, ColumnType, Estimate, ExpectedError, NoiseOf, Opened, Schema
+from dp.planning.bin_measures import TreeCells
 from dp.planning.facts import PublicFacts
-from dp.planning.measures import Measure, TreeCells
+from dp.planning.measures import Measure
 from dp.planning.sums import declared_bounds
 from dp.planning.tree import Tree
 

@@ -25,7 +25,8 @@ from dp.planning.aggregates import (
 from dp.planning.cells import Norm
 from dp.planning.facts import PublicFacts
 from dp.planning.fixed_point import FixedPoint
-from dp.planning.measures import Measure, Present, Rows, Total, UnitTotals, Vectors
+from dp.planning.measures import Measure, Present, Rows
+from dp.planning.sum_measures import Total, UnitTotals, Vectors
 
 __all__ = ["Clamped", "Sum", "UnitSum", "VectorSum", "declared_bounds"]
 

@@ -19,9 +19,9 @@ from dp.execution.release import make_answers
 from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
 from dp.planning.fixed_point import FixedPoint
-from dp.planning.measures import Squares
 from dp.planning.plan import Plan, make_plan
 from dp.planning.query import Query
+from dp.planning.sum_measures import Squares
 from spark_mpc import dp
 from tests.tools.exact import Record, exact_vector
 from tests.tools.plans import FACTS, exact_cells, of_part, paper_query

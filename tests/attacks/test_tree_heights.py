@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dp.execution.partials import every_row_survives, partial_sums
+from dp.planning.bin_measures import TreeCells
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import Column
-from dp.planning.measures import TreeCells
 from dp.planning.tree import Tree
 
 ROWS = 5

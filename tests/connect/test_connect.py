@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from dp.accounting.budget import ApproxDP
 from lake.ledger import Ledger
-from tests.connect.questions import BILLS, QUESTIONS, REFUSED, VISITS, Site
+from tests.connect.questions import BILLS, QUESTIONS, REFUSED, VISITS, Answer, Site
 from tests.connect.worker import outcome
 from tests.tools.connect import connect_server, python_without_project, zipped_packages
 from tests.tools.lakes import write_table
@@ -46,9 +46,17 @@ def site(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield Site(spark, folder, ledger, folder / "staging")
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What became of every question, by name."""
+
+    classic: Mapping[str, Answer]
+    connect: Mapping[str, Answer]
+
+
 @pytest.fixture(scope="session")
-def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a Connect client got, which ships the project to a server that does not have it."""
+def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Answers:
+    """What both Sparks answer at the same time; the client ships the project to a server that does not have it."""
     folder = tmp_path_factory.mktemp("server")
     ledger, errors = folder / "ledger", folder / "client.log"
     Ledger.create(ledger, capacity=ApproxDP(10**9, "1/2")).close()
@@ -65,6 +73,7 @@ def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
             text=True,
         )
         assert client.stdout is not None
+        classic = {name: outcome(question, site) for name, question in {**QUESTIONS, **REFUSED}.items()}
         said = client.stdout.readline()
     try:
         client.communicate(timeout=60)  # the server is gone, and the client ends all the same
@@ -72,11 +81,10 @@ def answers(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
         client.kill()
         client.communicate()
     assert client.returncode == 0, f"{errors.read_text()[-5000:]}\nThe server's log: {folder / 'server.log'}"
-    found: dict[str, Any] = json.loads(said)
-    return found
+    return Answers(classic, json.loads(said))
 
 
-def approximately(answer: Any) -> Any:
+def approximately(answer: Answer) -> Answer:
     """The answer with every real number up to noise."""
     if isinstance(answer, dict):
         return {name: approximately(value) for name, value in answer.items()}
@@ -86,46 +94,45 @@ def approximately(answer: Any) -> Any:
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
-def test_connect_answers_as_classic_spark_does(question: str, site: Site, answers: dict[str, Any]) -> None:
-    expected = QUESTIONS[question](site)
-    assert expected
-    assert answers[question] == approximately(expected)
+def test_connect_answers_as_classic_spark_does(question: str, answers: Answers) -> None:
+    assert answers.classic[question]
+    assert answers.connect[question] == approximately(answers.classic[question])
 
 
-def test_answers_are_those_of_the_data(answers: dict[str, Any]) -> None:
-    (rows, _) = answers["aggregates"]
+def test_answers_are_those_of_the_data(answers: Answers) -> None:
+    (rows, _) = answers.connect["aggregates"]
     by_ward = {row["ward"]: row for row in rows}
     assert (by_ward["east"]["count"], by_ward["nowhere"]["count"]) == (80, 0)
     assert by_ward["east"]["sum_cost"] == pytest.approx(sum(i % 11 for i in range(0, 240, 3)), abs=NOISE)
-    longer_than_2_20, left_behind, medians = answers["long_vector"]
+    longer_than_2_20, left_behind, medians = answers.connect["long_vector"]
     assert longer_than_2_20
     assert left_behind == []
     assert len(medians) == 10
 
 
 @pytest.mark.parametrize("refused", REFUSED)
-def test_connect_refuses_in_the_words_of_classic_spark(refused: str, site: Site, answers: dict[str, Any]) -> None:
-    assert answers[refused] == outcome(REFUSED[refused], site)
+def test_connect_refuses_in_the_words_of_classic_spark(refused: str, answers: Answers) -> None:
+    assert answers.connect[refused] == answers.classic[refused]
     error, says = refused.split(": ")
-    assert answers[refused].startswith(f"{error}: ")
-    assert says in answers[refused]
+    assert answers.connect[refused].startswith(f"{error}: ")
+    assert says in answers.connect[refused]
 
 
-def test_a_table_is_read_in_a_session_that_all_tables_of_the_caller_share(answers: dict[str, Any]) -> None:
-    assert answers["settings"] == {"reading": True, "caller": True, "shared": True}
-    assert answers["time zone"] == [True, "Asia/Kathmandu"]
+def test_a_table_is_read_in_a_session_that_all_tables_of_the_caller_share(answers: Answers) -> None:
+    assert answers.connect["settings"] == {"reading": True, "caller": True, "shared": True}
+    assert answers.connect["time zone"] == [True, "Asia/Kathmandu"]
 
 
-def test_a_reading_session_that_the_server_closed_is_replaced(answers: dict[str, Any]) -> None:
-    replaced, rows = answers["closed by the server"]
+def test_a_reading_session_that_the_server_closed_is_replaced(answers: Answers) -> None:
+    replaced, rows = answers.connect["closed by the server"]
     assert replaced
     assert rows == [{"count": 240}]
 
 
-def test_frames_of_two_sessions_are_refused_with_a_remedy(answers: dict[str, Any]) -> None:
-    assert answers["other session"].startswith("InvalidArgument: other='dataframe'")
-    assert "Table.forPath or df.dp" in answers["other session"]
+def test_frames_of_two_sessions_are_refused_with_a_remedy(answers: Answers) -> None:
+    assert answers.connect["other session"].startswith("InvalidArgument: other='dataframe'")
+    assert "Table.forPath or df.dp" in answers.connect["other session"]
 
 
-def test_a_long_vector_needs_a_place_that_was_given(answers: dict[str, Any]) -> None:
-    assert answers["no staging"].startswith("InvalidArgument: staging=None")
+def test_a_long_vector_needs_a_place_that_was_given(answers: Answers) -> None:
+    assert answers.connect["no staging"].startswith("InvalidArgument: staging=None")

@@ -14,13 +14,15 @@ CLASSIC_ONLY = {"rdd", "sparkContext", "SparkContext", "_sc", "_jsc", "_jvm", "_
 
 
 def classic_only(source: str) -> set[str]:
-    """Names of classic Spark alone that a source uses: as attributes, as imports, or as texts, such as getattr's."""
+    """Names of classic Spark alone that a source uses: as attributes, as imports, or by getattr."""
     return {name for node in ast.walk(ast.parse(source)) for name in _named(node)} & CLASSIC_ONLY
 
 
 def _named(node: ast.AST) -> Iterator[str]:
     match node:
-        case ast.Attribute(attr=name) | ast.Name(id=name) | ast.Constant(value=str(name)):
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            yield name
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_]):
             yield name
         case ast.alias(name=name):
             yield name.split(".")[-1]
@@ -44,4 +46,4 @@ def test_sources_use_what_both_sparks_have() -> None:
 )
 def test_the_check_finds_what_is_planted(planted: str, found: str) -> None:
     assert classic_only(planted) == {found}
-    assert classic_only("df.select('rdd of df').toArrow()") == set()
+    assert classic_only("refused = ['rdd']; df.toArrow()") == set()

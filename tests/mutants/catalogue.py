@@ -114,9 +114,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "delta spent twice",
         (9,),
-        "dp/planning/plan.py",
-        "/ (1 - of_keys), chosen, asked.delta / 2)",
-        "/ (1 - of_keys), chosen, asked.delta)",
+        "dp/planning/families.py",
+        "rho = zcdp_rho(left, asked.delta - half)",
+        "rho = zcdp_rho(left, asked.delta)",
         ("tests/dp/planning/test_keys.py",),
     ),
     Mutant(

@@ -14,11 +14,13 @@ from dp.execution.blocks import dense_vector
 from dp.execution.local import local_cells
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
 from dp.planning.aggregates import Aggregate, ColumnType
+from dp.planning.bin_measures import Bins
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
-from dp.planning.measures import Bins, Present, Rows, Total, Units
+from dp.planning.measures import Present, Rows, Units
 from dp.planning.plan import Part, Plan
 from dp.planning.query import Query
+from dp.planning.sum_measures import Total
 
 __all__ = ["COLUMNS", "FACTS", "exact_cells", "exact_words", "of_part", "paper_query", "with_noise_scaled"]
 

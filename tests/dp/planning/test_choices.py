@@ -19,10 +19,10 @@ from dp.execution.plots import plot_answers
 from dp.execution.release import make_answers
 from dp.execution.rendering import html_table
 from dp.noise.choice import ExponentialTopK, Peeling, TopK
+from dp.planning.bin_measures import Items
 from dp.planning.bounds import ContributionBounds
 from dp.planning.choices import Choices
 from dp.planning.explanation import explain_plan
-from dp.planning.measures import Items
 from dp.planning.parts import NoiseParties
 from dp.planning.plan import MAX_CHOICE_CELLS, Plan, make_plan
 from spark_mpc import dp

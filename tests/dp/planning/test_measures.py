@@ -19,29 +19,14 @@ from hypothesis import strategies as st
 from dp.errors import InvalidArgument
 from dp.execution.partials import partial_items, partial_sums
 from dp.planning.aggregates import OneMeasure, Schema
+from dp.planning.bin_measures import Bins, Distinct, Items, TreeCells
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import Column, Surviving
 from dp.planning.fixed_point import FixedPoint
 from dp.planning.keys import PrivateKeys
-from dp.planning.measures import (
-    Bins,
-    Distinct,
-    Items,
-    Measure,
-    Moments,
-    Present,
-    Rows,
-    Sensitivity,
-    Sizes,
-    Squares,
-    Total,
-    TreeCells,
-    Truncation,
-    Units,
-    UnitTotals,
-    Vectors,
-)
+from dp.planning.measures import Measure, Present, Rows, Sensitivity, Sizes, Truncation, Units
 from dp.planning.plan import make_plan
+from dp.planning.sum_measures import Moments, Squares, Total, UnitTotals, Vectors
 from dp.planning.tree import Tree
 from spark_mpc import dp
 from tests.tools.bounding import add_up

@@ -13,8 +13,9 @@ from dp.planning.aggregates import Aggregate
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
 from dp.planning.keys import PrivateKeys
-from dp.planning.measures import Present, Rows, Total, Units
+from dp.planning.measures import Present, Rows, Units
 from dp.planning.query import canonical, digest
+from dp.planning.sum_measures import Total
 from spark_mpc import dp
 from tests.tools.plans import COLUMNS, FACTS, paper_query
 
