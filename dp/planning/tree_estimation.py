@@ -14,6 +14,9 @@ __all__ = ["consistent", "nonnegative", "positions", "possible_leaves", "total_r
 
 Reals = NDArray[np.float64]
 
+_INSIDE = 1e-9
+"""Of all rows: how far inside them the ranks 0 and 1 lie, so that empty leaves beyond are not theirs, without noise."""
+
 
 def consistent(shape: TreeShape, counts: NDArray[np.generic], variances: tuple[float, ...]) -> Reals:
     """The weighted least-squares estimate of the leaves, given noised counts of all nodes.
@@ -93,7 +96,7 @@ def positions(leaves: Reals, ranks: Reals, discount: float) -> Reals:
     """
     left = total_rows(leaves)
     rows = left[:, -1]
-    least = np.minimum(discount, rows / 2)
+    least = np.minimum(np.maximum(discount, rows * _INSIDE), rows / 2)
     found = [_position(left, np.clip(rank * rows, least, rows - least)) for rank in ranks]
     return np.where(rows[:, None] > 0, np.stack(found, axis=1), np.nan)
 

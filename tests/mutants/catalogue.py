@@ -186,7 +186,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "squares counted from zero",
         (8, 12),
-        "dp/planning/measures.py",
+        "dp/planning/sum_measures.py",
         "return (RowSum(offset, stride, (name, name), self.middle),)",
         "return (RowSum(offset, stride, (name, name), 0),)",
         ("tests/dp/planning/test_measures.py",),
@@ -194,7 +194,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a tree's height forgotten",
         (12,),
-        "dp/planning/measures.py",
+        "dp/planning/bin_measures.py",
         "return Sensitivity(height * level.l1, height * level.l2_squared)",
         "return Sensitivity(level.l1, level.l2_squared)",
         ("tests/attacks/test_tree_heights.py",),
@@ -210,7 +210,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "an L2 bound taken for an L1 bound",
         (7, 12),
-        "dp/planning/measures.py",
+        "dp/planning/sum_measures.py",
         "(math.isqrt(self.width * self.bound**2 - 1) + 1 if self.bound else 0, self.bound**2)",
         "(self.bound, self.bound**2)",
         ("tests/dp/planning/test_measures.py",),
@@ -452,8 +452,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "values of everybody counted once a unit",
         (18,),
-        "dp/planning/measures.py",
-        "        return _rows_sensitivity(bounds, 1)\n\n    @property\n    def inputs(self) -> tuple[Input, ...]:\n        return (inputs.Item(self.source, self.real),)",
+        "dp/planning/bin_measures.py",
+        "        return rows_sensitivity(bounds, 1)\n\n    @property\n    def inputs(self) -> tuple[Input, ...]:\n        return (inputs.Item(self.source, self.real),)",
         "        return Sensitivity(1, 1)\n\n    @property\n    def inputs(self) -> tuple[Input, ...]:\n        return (inputs.Item(self.source, self.real),)",
         ("tests/dp/planning/test_measures.py",),
     ),

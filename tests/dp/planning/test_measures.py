@@ -109,20 +109,29 @@ def columns_of(measure: Measure, rows: Sequence[UnitsRow]) -> dict[str, Column]:
     return columns
 
 
-def contribution(measure: Measure, rows: Sequence[UnitsRow], *, one_cell: bool = False) -> dict[int, int]:
-    """What the rows of one unit add to every cell; with `one_cell` those of all groups lie over one another."""
+def rows_of_one_unit(measure: Measure, rows: Sequence[UnitsRow]) -> Surviving:
+    """A unit's rows, encoded as this measure reads them."""
     order = sorted(range(len(rows)), key=lambda i: rows[i][0])
     group = np.array([rows[i][0] for i in order], np.int64)
     run_group, run = np.unique(group, return_inverse=True)
     columns = columns_of(measure, rows)
-    alive = Surviving(np.array(order, np.int64), group, run_group, run, columns, units=1, truncated_units=1)
+    return Surviving(np.array(order, np.int64), group, run_group, run, columns, units=1, truncated_units=1)
+
+
+def added_cells(measure: Measure, alive: Surviving) -> dict[int, int]:
+    """What surviving rows add to every cell."""
     names = {needed: needed.source for needed in measure.inputs}  # type: ignore[attr-defined]
     rules = measure.rules(0, measure.width, names)
     cells = add_up(partial_sums(alive, rules), partial_items(alive, rules))
+    return {cell: word - 2**64 if word >= 2**63 else word for cell, word in cells.items()}
+
+
+def contribution(measure: Measure, rows: Sequence[UnitsRow], *, one_cell: bool = False) -> dict[int, int]:
+    """What the rows of one unit add to every cell; with `one_cell` those of all groups lie over one another."""
     signed: dict[int, int] = {}
-    for cell, word in cells.items():
+    for cell, amount in added_cells(measure, rows_of_one_unit(measure, rows)).items():
         place = cell % measure.width if one_cell else cell
-        signed[place] = signed.get(place, 0) + (word - 2**64 if word >= 2**63 else word)
+        signed[place] = signed.get(place, 0) + amount
     return signed
 
 

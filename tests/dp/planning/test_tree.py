@@ -182,6 +182,16 @@ def test_the_minimum_is_not_looked_for_in_noise() -> None:
     assert np.median(np.abs(found - [40.0, 60.0])) < 3
 
 
+def test_the_extremes_without_noise_are_those_of_the_rows() -> None:
+    """Leaves beyond them are empty, and no noise is left that ranks could be moved by."""
+    tree = INTEGER_TREES[0]
+    counts = tree.shape.node_counts(np.bincount(tree.leaf_of([40, 41, 60]), minlength=tree.leaves)[None])
+    for scale in (Fraction(1, 10**6), Fraction(1, 100), Fraction(1, 50)):
+        noise = NoiseTerm(DiscreteLaplace(scale), 1.0, 1)
+        assert tree.discount(noise) < 1e-9
+        assert tree.quantiles(counts, noise, [0.0, 0.5, 1.0]).tolist() == [[40, 41, 60]]
+
+
 def test_expected_rank_errors_grow_with_confidence_and_noise() -> None:
     tree = REAL_TREES[0]
     usual, sure = (tree.rank_error(CELL, RANKS, confidence) for confidence in (0.9, 0.99))
