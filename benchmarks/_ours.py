@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,15 +57,15 @@ class Ours:
         keys = released.pop("key")
         return {name: dict(zip(keys, column, strict=True)) for name, column in released.items()}
 
-    def query(self, question: Question) -> dp.PrivateQuery:
-        """The question as a query."""
+    def query(self, question: Question, aggregates: Sequence[Aggregate] | None = None) -> dp.PrivateQuery:
+        """The question as a query, with its own aggregates unless others are given."""
         frame = self._frame(question.visits)
         keys = list(range(KEYS)) if question.keys == "public" else None
         if question.bounds == "rows":
             groups = frame.groupBy("key", keys=keys, max_total_rows=MAX_TOTAL_ROWS)
         else:
             groups = frame.groupBy("key", keys=keys, max_groups=MAX_GROUPS, max_rows=MAX_ROWS)
-        return groups.agg(*(_aggregate(name) for name in question.aggregates))
+        return groups.agg(*(aggregates or [_aggregate(name) for name in question.aggregates]))
 
     def _frame(self, folder: str) -> dp.PrivateFrame:
         if folder not in self.frames:
@@ -108,4 +108,4 @@ def _aggregate(name: str) -> Aggregate:
             return dp.mean("value", *VALUES).alias(name)
         case "variance":
             return dp.variance("value", *VALUES).alias(name)
-    return dp.median("value", *VALUES).alias(name)
+    return dp.chosen_quantile("value", "1/2", *VALUES).alias(name)

@@ -29,7 +29,7 @@ import dp
 from benchmarks._ours import Ours, open_ours
 from benchmarks._peers import PEERS
 from benchmarks._visits import Visits
-from benchmarks.peers.protocol import AGGREGATES, KEYS, Answer, Question, Reply, Request, replies
+from benchmarks.peers.protocol import AGGREGATES, KEYS, VALUES, Answer, Question, Reply, Request, replies
 from dp.execution.local import AddNoise, Vector, local_cells
 from dp.execution.release import make_answers
 from dp.planning.plan import guarantee, make_plan
@@ -157,7 +157,10 @@ def _coverage(ours: Ours, runs: int) -> Iterator[dict[str, object]]:
     for name in AGGREGATES:
         question = Question(str(visits.parquet()), (name,), "public", "groups")
         started = time.perf_counter()
-        value = _covered_share(ours.query(question), visits.truth(name), runs)
+        # what is chosen has no interval: the tree's median has
+        tree = [dp.median("value", *VALUES).alias(name)] if name == "median" else None
+        asked = max(runs // 10, 1) if tree else runs
+        value = _covered_share(ours.query(question, tree), visits.truth(name), asked)
         yield {
             "case": f"coverage: {name}",
             "seconds": round(time.perf_counter() - started, 3),
@@ -165,7 +168,7 @@ def _coverage(ours: Ours, runs: int) -> Iterator[dict[str, object]]:
             "against": "stated",
             "against_value": _STATED,
             "ratio": _rounded((1 - value) / (1 - _STATED)),
-            "runs": runs,
+            "runs": asked,
         }
 
 

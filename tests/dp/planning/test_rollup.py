@@ -351,5 +351,3 @@ def test_what_an_aggregate_needs_is_found_among_the_rolled_up_parts() -> None:
     assert {type(measure) for measure in measures} >= {Rows, Present, Total}
     for measure in measures:
         assert plan.part_of(measure).measure == RolledUp(measure, REGULAR)
-
-
