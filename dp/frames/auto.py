@@ -71,11 +71,12 @@ class AutoQuery:
         """What is chosen, and at which price; the plan of the query itself depends on what is chosen.
 
         Raises:
-            InvalidArgument: an impossible guarantee.
+            InvalidArgument: an impossible guarantee, or a query that cannot be asked whatever is chosen.
         """
         asked = guarantee(epsilon, delta, rho)
+        self._rehearsed(asked)
         first = [f"{what}: {_part(asked, _SHARE)}" for what in self._missing()]
-        left = _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
+        left = self._rest(asked)
         sections = {
             "Query": (self.groups.frame.description, *self.groups.frame.steps),
             "Chosen first, each by a release of its own": tuple(first) or ("nothing: all bounds are given",),
@@ -95,8 +96,9 @@ class AutoQuery:
         """Choose the missing bounds, then release the query with them; see `PrivateQuery.release`.
 
         Raises:
-            InvalidArgument: an impossible guarantee, or no ledger; nothing is paid.
-            BudgetExceeded: the ledger has less left than all parts together; nothing is paid.
+            InvalidArgument: an impossible guarantee, no ledger, or a query that cannot be asked whatever is chosen, such
+                as one of a column that does not exist; nothing is paid.
+            BudgetExceeded: the ledger has less left than all parts together that are not paid for; nothing is paid.
             BoundsNotFound: noise hides the data; the part that was asked first is paid, the rest is not.
 
         Guarantees: all parts together satisfy the guarantee asked for (they compose); what they cost together never
@@ -104,12 +106,26 @@ class AutoQuery:
         """
         asked = guarantee(epsilon, delta, rho)
         run = _Run(asked, paying_ledger(self.groups.frame.source, ledger, asked), staging)
-        if self._missing():
-            run.check_enough(self._first(), _part(asked, _SHARE))
+        self._rehearsed(asked).price(type(run.ledger.capacity))
+        parts = [_part(asked, _SHARE) for _ in self._missing()]
+        XXX
         query, chosen = self._bounded(run)
-        rest = _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
-        release = run.release(query, rest)
-        return replace(release, chosen=chosen)
+        return replace(run.release(query, self._rest(asked)), chosen=chosen)
+
+    def _rehearsed(self, asked: Budget) -> Plan:
+        """The query's plan with any bounds in the place of those to be chosen: refuses what none would make right."""
+        groups, limits, facts = self.groups, self.groups.limits, self.groups.frame.facts
+        if _ROWS in self._missing():
+            limits = replace(limits, max_total_rows=1)
+        clamps = {column: (edges[0], edges[-1]) for column, edges in self._edges().items()}
+        facts = replace(facts, bounds=MappingProxyType({**facts.bounds, **clamps}))
+        bounds, frame = limits.bounds(facts, groups.by), replace(groups.frame, facts=facts)
+        query = GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates).query
+        return make_plan(query, self._rest(asked))
+
+    def _rest(self, asked: Budget) -> Budget:
+        """What the query itself gets."""
+        return _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
 
     def _missing(self) -> list[str]:
         limits, facts = self.groups.limits, self.groups.frame.facts

@@ -279,7 +279,6 @@ AGGREGATES = (dp.count(), dp.sum("v", 0, 8), dp.mean("d", 0, 6), dp.histogram("v
 LIMITS = ContributionBounds(max_groups=3, max_rows=3)
 FAMILIES: dict[str, Budget] = {"laplace": dp.PureDP(1), "gaussian": dp.ZCDP("1/8")}
 RUNS = 1000
-LINEAR = {"count", "sum_v", "histogram_v"}
 
 
 def small_plan(family: str, parties: int = 1) -> Plan:
@@ -329,7 +328,7 @@ def test_intervals_cover_at_least_as_often_as_they_say(family: str, parties: int
 def test_noise_that_is_twice_as_wide_is_noticed(family: str) -> None:
     least = stats.binom.ppf(FALSE_ALARM, RUNS, 0.95)
     counts = covered(family, Fraction(2))
-    assert LINEAR < counts.keys()
+    assert counts.keys() >= {"count", "sum_v", "mean_d", "histogram_v"}
     for name, inside in counts.items():
         assert inside < least, (name, inside)
 
