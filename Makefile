@@ -21,7 +21,7 @@ check: setup  ## lint, types, quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n auto
 
 format: setup
 	$(BIN)/ruff check --fix .

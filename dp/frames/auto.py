@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
-from operator import and_
+from operator import add, and_
 from types import MappingProxyType
 
 import numpy as np
@@ -36,7 +36,7 @@ from dp.planning.counts import Histogram, UnitSizeHistogram
 from dp.planning.explanation import Explanation
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.names import quoted
-from dp.planning.plan import guarantee, make_plan
+from dp.planning.plan import Plan, guarantee, make_plan
 
 __all__ = ["AutoGroups", "AutoQuery"]
 
@@ -96,8 +96,8 @@ class AutoQuery:
         """Choose the missing bounds, then release the query with them; see `PrivateQuery.release`.
 
         Raises:
-            InvalidArgument: an impossible guarantee, no ledger, or a query that cannot be asked whatever is chosen, such
-                as one of a column that does not exist; nothing is paid.
+            InvalidArgument: an impossible guarantee, no ledger, or a query that cannot be asked whatever is chosen,
+                as of a column that does not exist; nothing is paid.
             BudgetExceeded: the ledger has less left than all parts together that are not paid for; nothing is paid.
             BoundsNotFound: noise hides the data; the part that was asked first is paid, the rest is not.
 
@@ -107,8 +107,6 @@ class AutoQuery:
         asked = guarantee(epsilon, delta, rho)
         run = _Run(asked, paying_ledger(self.groups.frame.source, ledger, asked), staging)
         self._rehearsed(asked).price(type(run.ledger.capacity))
-        parts = [_part(asked, _SHARE) for _ in self._missing()]
-        XXX
         query, chosen = self._bounded(run)
         return replace(run.release(query, self._rest(asked)), chosen=chosen)
 
@@ -117,7 +115,7 @@ class AutoQuery:
         groups, limits, facts = self.groups, self.groups.limits, self.groups.frame.facts
         if _ROWS in self._missing():
             limits = replace(limits, max_total_rows=1)
-        clamps = {column: (edges[0], edges[-1]) for column, edges in self._edges().items()}
+        clamps = {column: (Fraction(0), Fraction(1)) for column in self._edges()}
         facts = replace(facts, bounds=MappingProxyType({**facts.bounds, **clamps}))
         bounds, frame = limits.bounds(facts, groups.by), replace(groups.frame, facts=facts)
         query = GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates).query
@@ -152,19 +150,18 @@ class AutoQuery:
             frame = replace(frame, facts=facts)
         return GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates), chosen
 
-    def _first(self) -> PrivateQuery:
-        """What is released first."""
-        if _ROWS in self._missing():
-            return self._sizes_query()
-        limits, facts = self.groups.limits, self.groups.frame.facts
-        return self._clamps_query(limits.bounds(facts, self.groups.by))
+    def _later(self, asked: Budget, what: str) -> tuple[Budget, ...]:
+        """The parts that follow a choice."""
+        missing = self._missing()
+        choices = len(missing) - missing.index(what) - 1
+        return (*[_part(asked, _SHARE)] * choices, self._rest(asked))
 
     def _sizes_query(self) -> PrivateQuery:
         one_group = GroupedFrame(self._rows_of_groups(), (), ((),), ContributionBounds(max_groups=1))
         return one_group.agg(UnitSizeHistogram(name="rows_per_unit", bins=SIZE_BINS))
 
     def _rows(self, run: _Run) -> int:
-        release = run.release(self._sizes_query(), _part(run.asked, _SHARE))
+        release = run.release(self._sizes_query(), _part(run.asked, _SHARE), self._later(run.asked, _ROWS))
         groups = None if isinstance(self.groups.keys, PrivateKeys) else len(self.groups.keys)
         counts = release.answers.values.column("rows_per_unit").to_pylist()[0]
         epsilon = _rough_epsilon(run.asked) / max(len(self.aggregates), 1)
@@ -184,7 +181,8 @@ class AutoQuery:
         return GroupedFrame(self._rows_of_groups(), (), ((),), limited).agg(*histograms)
 
     def _clamps(self, run: _Run, bounds: ContributionBounds) -> dict[str, tuple[Fraction, Fraction]]:
-        release = run.release(self._clamps_query(bounds), _part(run.asked, _SHARE))
+        query, later = self._clamps_query(bounds), self._later(run.asked, _CLAMPS)
+        release = run.release(query, _part(run.asked, _SHARE), later)
         found = {}
         for (column, edges), part in zip(self._edges().items(), release.plan.parts, strict=True):
             counts = release.answers.values.column(f"bins_{column}").to_pylist()[0]
@@ -212,21 +210,21 @@ class _Run:
     ledger: BudgetLedger
     staging: str | None
 
-    def release(self, query: PrivateQuery, part: Budget) -> Release:
-        """Release a query for a part of the budget."""
-        return release_one_lake(make_plan(query.query, part), query.frame.source, self.ledger, self.staging)
-
-    def check_enough(self, first: PrivateQuery, part: Budget) -> None:
-        """Refuse before the first part is paid, where the rest could not be.
+    def release(self, query: PrivateQuery, part: Budget, later: Sequence[Budget] = ()) -> Release:
+        """Release a query for a part of the budget; nothing is paid where the later parts could not be paid, too.
 
         Raises:
-            BudgetExceeded: less is left than all parts together cost.
+            BudgetExceeded: less is left than this and the later parts together cost.
         """
-        plan, source = make_plan(first.query, part), first.frame.source
-        if self.ledger.stored_release(release_key(plan, {source.name: source.data_version})) is not None:
-            return  # asked before: what is left to pay is less, and the ledger checks it
+        plan, source = make_plan(query.query, part), query.frame.source
+        stored = self.ledger.stored_release(release_key(plan, {source.name: source.data_version}))
+        if later and stored is None:  # of one part alone the ledger sees to it itself
+            self._check_enough((part, *later))
+        return release_one_lake(plan, source, self.ledger, self.staging)
+
+    def _check_enough(self, parts: Sequence[Budget]) -> None:
         remaining = self.ledger.remaining()
-        total = _price(self.asked, type(remaining))
+        total = reduce(add, (_price(part, type(remaining)) for part in parts))
         if not all(amount <= vars(remaining)[name] for name, amount in vars(total).items()):
             raise BudgetExceeded(f"asked {total} in all, remaining {remaining}: ask for less, or ask its steward")
 
@@ -241,7 +239,7 @@ def _part(asked: Budget, share: Fraction, *, with_delta: bool = False) -> Budget
 
 
 def _price(asked: Budget, kind: type[Budget]) -> Budget:
-    """What all parts together cost at most on a ledger of this kind."""
+    """What a part costs on a ledger of this kind."""
     if isinstance(asked, kind):
         return asked
     if isinstance(asked, PureDP):

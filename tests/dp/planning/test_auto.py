@@ -134,9 +134,7 @@ def in_plain_python(units: list[int], groups: int | None, epsilon: Fraction) -> 
 
 
 @given(bins_of_units, st.none() | st.integers(1, 1000), st.sampled_from(["1/8", "1/2", "1", "4"]))
-def test_rows_are_those_of_the_least_expected_error(
-    units: NDArray[np.int64], groups: int | None, epsilon: str
-) -> None:
+def test_rows_are_those_of_the_least_expected_error(units: NDArray[np.int64], groups: int | None, epsilon: str) -> None:
     assume(units.any())
     found = chosen_rows(units, QUIET, groups, float(Fraction(epsilon)))
     assert found == in_plain_python(units.tolist(), groups, Fraction(epsilon))
@@ -166,7 +164,10 @@ def test_bins_below_the_noise_have_no_say() -> None:
     assert chosen_rows(few, QUIET, 5, 1.0) > 10**6, "without the noise they would have"
 
 
-NOISES = {"laplace": DiscreteLaplace(Fraction(40)), "gaussian": DiscreteGaussian(Fraction(3200))}
+NOISES: dict[str, DiscreteLaplace | DiscreteGaussian] = {
+    "laplace": DiscreteLaplace(Fraction(40)),
+    "gaussian": DiscreteGaussian(Fraction(3200)),
+}
 RUNS = 20_000
 
 
@@ -255,9 +256,7 @@ def test_units_are_counted_by_their_sizes(rows: list[tuple[int, int]], bins: int
 
 
 @given(rows_of_units, st.integers(1, 3000), st.integers(1, 7))
-def test_a_unit_moves_one_bin_of_each_of_its_groups_by_one(
-    others: list[tuple[int, int]], size: int, bins: int
-) -> None:
+def test_a_unit_moves_one_bin_of_each_of_its_groups_by_one(others: list[tuple[int, int]], size: int, bins: int) -> None:
     with_unit, without = cells_of([*others, *[(99, 1)] * size], bins), cells_of(others, bins)
     changes = {cell: (with_unit.get(cell, 0) - without.get(cell, 0)) % MODULUS for cell in with_unit | without}
     assert sorted(changes.values())[-1] == sum(changes.values()) == 1

@@ -52,7 +52,8 @@ def _judges() -> dict[str, Judge]:
 
 def _line(verdict: Verdict) -> str:
     word = "WRONG" if verdict.wrong else "ok" if verdict.tight else "ok (loose)"
-    return f"{word:10} ours {verdict.ours:+.4f}  15% less {verdict.too_small:+.4f}  {verdict.moved:2} cells  {verdict.case}"
+    losses = f"ours {verdict.ours:+.4f}  15% less {verdict.too_small:+.4f}"
+    return f"{word:10} {losses}  {verdict.moved:2} cells  {verdict.case}"
 
 
 if __name__ == "__main__":

@@ -63,12 +63,15 @@ AGGREGATES: Mapping[str, tuple[Aggregate, ...]] = {
 }
 
 
+_FACTS = PublicFacts(unit=("id",), max_units=10**6)
+
+
 @dataclass(frozen=True)
 class Limit:
     """One form of bound: what a unit may contribute, and what is protected together."""
 
     bounds: ContributionBounds
-    facts: PublicFacts = PublicFacts(unit=("id",), max_units=10**6)
+    facts: PublicFacts = _FACTS
     rollup: bool = False
 
 

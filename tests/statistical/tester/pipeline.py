@@ -62,7 +62,7 @@ def exact_cells(plan: Plan, rows: Sequence[RawRow], codes: Encoded, salt: int) -
     names = input_names(plan)
     rules = [rule for part in plan.parts for rule in part.measure.rules(part.offset, part.measure.width, names)]
     cells = np.zeros(plan.length, np.uint64)
-    for kept in _surviving(plan, rows, codes, names, rules, salt):
+    for kept in _surviving(plan, rows, codes, names, rules=rules, salt=salt):
         for where, words in partial_sums(kept, rules):
             np.add.at(cells, where, words)
         for where, _ in partial_items(kept, rules):
@@ -75,6 +75,7 @@ def _surviving(
     rows: Sequence[RawRow],
     codes: Encoded,
     names: Mapping[Input, str],
+    *,
     rules: Sequence[CellRule],
     salt: int,
 ) -> Iterator[Surviving]:

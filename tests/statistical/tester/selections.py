@@ -1,4 +1,4 @@
-"""Private keys: which groups are named, alone and together with what is published of them, and the bucket of the rest."""
+"""Private keys: which groups are named, alone and with what is published of them, and the bucket of the rest."""
 
 from __future__ import annotations
 
