@@ -26,7 +26,7 @@ from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import CellRule, Column, DistinctItems, Surviving
 from dp.planning.names import quoted
 
-__all__ = ["ARROW_SETTINGS", "bounded_cells", "bounded_groups"]
+__all__ = ["ARROW_SETTINGS", "bounded_cells", "bounded_groups", "exact_identity"]
 
 ARROW_BATCH_ROWS = 65_536
 ARROW_SETTINGS: Mapping[str, str] = MappingProxyType(
@@ -238,7 +238,7 @@ def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[st
     values = [F.col(quoted(name)).cast("long").alias(f"m{index}") for index, name in enumerate(columns)]
     if not unit:
         return rows.where(present).select(group_code, *values)
-    identity = _exact_identity(rows, unit)
+    identity = exact_identity(rows, unit)
     if _is_integral(rows, unit):
         return rows.where(present).select(identity.alias(_UNIT), group_code, *values)
     signed_salt = int(np.array(salt % 2**64, np.uint64).view(np.int64))
@@ -250,8 +250,8 @@ def _is_integral(rows: DataFrame, unit: Sequence[str]) -> bool:
     return len(unit) == 1 and isinstance(_type_of(rows, unit[0]), _INTEGRAL)
 
 
-def _exact_identity(rows: DataFrame, unit: Sequence[str]) -> SparkColumn:
-    """The unit as one value, injectively: a long for an integer, otherwise bytes; netstrings keep columns apart."""
+def exact_identity(rows: DataFrame, unit: Sequence[str]) -> SparkColumn:
+    """Columns as one value, injectively: a long for an integer, otherwise bytes; netstrings keep columns apart."""
     if _is_integral(rows, unit):
         return F.col(quoted(unit[0])).cast("long")
     parts = [_exact_bytes(rows, name) for name in unit]

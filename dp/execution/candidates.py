@@ -1,22 +1,27 @@
 """Private keys: groups by code while nobody may know them, and the vector of those that a selection names.
 
-Groups are coded by a salted 63-bit hash of their key. Exact cells of every group are collected on the driver; the
-selection sees the groups' bounded numbers of units, and only then are the keys of the chosen groups looked up.
+Groups are coded by a salted 63-bit hash of their key, or by the key where it is a short integer. Exact cells of every
+group are collected on the driver; the selection sees the groups' bounded numbers of units, and only then are the keys
+of the chosen groups looked up.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import and_
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
-from dp.execution.bounding import bounded_groups
+from dp.execution.bounding import bounded_groups, exact_identity
 from dp.execution.local import GROUP, encoded_rows, input_names, key_columns, unit_columns
 from dp.noise.entropy import RandomSource
 from dp.planning.cells import CellRule, UnitCount
@@ -31,6 +36,7 @@ Words = NDArray[np.uint64]
 
 _UNIT_CELL = 0  # of every group; the plan's cells follow
 _POSITIVE = 2**63 - 1
+_SHORT = (T.ByteType, T.ShortType, T.IntegerType)
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ def local_candidates(df: DataFrame, plan: Plan, *, partitions: int) -> Candidate
     Cost: the driver holds a few words per group and cell.
     """
     names, salt = input_names(plan), secrets.randbits(63)
-    rows = encoded_rows(df, plan.query, names).withColumn(GROUP, _code(plan.query, salt))
+    encoded = encoded_rows(df, plan.query, names)
+    rows = encoded.withColumn(GROUP, _code(encoded, key_columns(plan.query), salt))
     rules, cells_per_group = _rules(plan)
     cells = bounded_groups(
         rows,
@@ -136,13 +143,19 @@ def _rules(plan: Plan) -> tuple[list[CellRule], int]:
     return rules, stride
 
 
-def _code(query: Query, salt: int) -> Column:
-    """The code of a row's group: NULL where a key is, a non-negative hash elsewhere."""
-    keys = [F.col(name) for name in key_columns(query)]
-    known = keys[0].isNotNull()
-    for key in keys[1:]:
-        known = known & key.isNotNull()
-    return F.when(known, F.xxhash64(F.lit(salt), *keys).bitwiseAND(F.lit(_POSITIVE)))
+def _code(rows: DataFrame, names: Sequence[str], salt: int) -> Column:
+    """The code of a row's group: NULL where a key is, a non-negative number elsewhere.
+
+    Two keys of one code would be one group, which bears the name of one of them: somebody's key, perhaps nobody else's.
+    Short integers are their own code. Others are hashed with SHA-256 and a salt that is drawn for this release, so that
+    no two keys have one code but with probability 2^-63; non-cryptographic hashes have pairs that agree for every salt.
+    """
+    known = reduce(and_, (F.col(name).isNotNull() for name in names))
+    if len(names) == 1 and isinstance(rows.schema[names[0]].dataType, _SHORT):
+        return F.col(names[0]).cast("long") + F.lit(2**31)
+    identity = exact_identity(rows, names).cast("string").cast("binary")
+    salted = F.concat(F.lit(f"{salt}:").cast("binary"), identity)
+    return F.when(known, F.xxhash64(F.sha2(salted, 256)).bitwiseAND(F.lit(_POSITIVE)))
 
 
 def _looked_up(query: Query, candidates: Candidates, kept: NDArray[np.bool_]) -> tuple[tuple[Group, ...], Int64s]:

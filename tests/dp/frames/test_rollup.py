@@ -84,7 +84,7 @@ def test_one_column_has_one_total_and_bounds_hold_before_it(rows: DataFrame, led
     frame = frame_of(rows)
     query = frame.rollup("ward", keys=WARDS, max_groups=1, max_rows=1).agg(dp.count())
     values = {row["ward"]: row["count"] for row in query.release(EXACT, ledger=ledger).df.collect()}
-    assert values == pytest.approx({"east": 150, "west": 150, "north": 0, None: 300}, abs=1e-6)
+    assert values == pytest.approx({"east": 151, "west": 150, "north": 0, None: 301}, abs=1e-6)
 
 
 def test_totals_add_up_in_what_is_released_with_noise(rows: DataFrame, ledger: Ledger) -> None:
@@ -120,8 +120,10 @@ def test_a_release_is_answered_again_from_the_ledger(
 
 def test_totals_need_public_keys_and_a_column(rows: DataFrame) -> None:
     frame = frame_of(rows)
-    for columns, keys in ([("ward",), None], [("ward",), dp.private_keys()], [(), None]):
+    for keys in (None, dp.private_keys()):
         with pytest.raises(dp.InvalidArgument, match="totals belong to public keys of grouping columns"):
-            frame.rollup(*columns, keys=keys, max_groups=1, max_rows=1)  # type: ignore[arg-type]
+            frame.rollup("ward", keys=keys, max_groups=1, max_rows=1)
+    with pytest.raises(dp.InvalidArgument, match="totals belong to public keys of grouping columns"):
+        frame.rollup(max_groups=1, max_rows=1)
     with pytest.raises(dp.InvalidArgument, match="ask for it by groupBy"):
         frame.rollup("ward", keys=WARDS, max_groups=1, max_rows=1).agg(dp.count_units())

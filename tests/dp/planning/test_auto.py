@@ -121,12 +121,12 @@ def test_without_data_no_bounds_are_found(stddev: float) -> None:
 
 def in_plain_python(units: list[int], groups: int | None, epsilon: Fraction) -> int:
     """The choice among powers of two, in fractions."""
-    middles = [Fraction(3, 2) * 2**i - Fraction(1, 2) for i in range(len(units))]
+    middles = [Fraction(3 * 2**i - 1, 2) for i in range(len(units))]
 
     def dropped(rows: int) -> Fraction:
         return sum((max(middle - rows, 0) * count for middle, count in zip(middles, units, strict=True)), Fraction(0))
 
-    candidates = [2**i for i in range(len(units) + 1)]
+    candidates = [1 << i for i in range(len(units) + 1)]
     if groups is None:
         everything = sum(middle * count for middle, count in zip(middles, units, strict=True))
         return next(rows for rows in candidates if dropped(rows) <= everything / 50)
