@@ -55,7 +55,7 @@ class Question:
             key, name, value, stddev, lower, upper and the truth's columns. The key joins the grouping columns, and the
             label of what `dp.top_k` found; the name of a list's item is that of its bin.
         """
-        labelled = accuracy["label"].notna()
+        labelled = accuracy["label"].notna() & ~accuracy["aggregate"].isin(self.bins.keys())
         parts = [accuracy[column].astype(str) for column in self.query.query.by]
         keys = pd.concat(parts, axis=1).agg(", ".join, axis=1) if parts else pd.Series("all", index=accuracy.index)
         keys = keys.where(~labelled, keys + ", " + accuracy["label"].fillna(""))

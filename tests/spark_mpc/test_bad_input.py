@@ -76,7 +76,7 @@ REFUSED: dict[str, tuple[Ask, str]] = {
         lambda w: w.frame.groupBy("k", keys=[0], max_groups=1).agg(dp.count()),
         "max_rows=None: what adds up rows needs a bound",
     ),
-    "no row bound at all": (lambda w: w.frame.agg(dp.count()), "max_groups=None: give max_groups and max_rows"),
+    "no row bound at all": (lambda w: w.frame.agg(dp.count()), "max_rows=None: what adds up rows needs a bound"),
     "zero rows": (lambda w: w.frame.agg(dp.count(), max_rows=0), "max_rows=0: a contribution bound is an integer"),
     "a float bound": (lambda w: w.frame.agg(dp.count(), max_rows=1.0), "max_rows=1.0: a contribution bound"),
     "endless rows": (lambda w: w.frame.agg(dp.count(), max_rows=math.inf), "max_rows=inf: a contribution bound"),

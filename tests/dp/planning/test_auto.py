@@ -124,7 +124,8 @@ def in_plain_python(units: list[int], groups: int | None, epsilon: Fraction) -> 
     middles = [Fraction(3 * 2**i - 1, 2) for i in range(len(units))]
 
     def dropped(rows: int) -> Fraction:
-        return sum((max(middle - rows, 0) * count for middle, count in zip(middles, units, strict=True)), Fraction(0))
+        lost = (count * (middle - rows) for middle, count in zip(middles, units, strict=True) if middle > rows)
+        return sum(lost, Fraction(0))
 
     candidates = [1 << i for i in range(len(units) + 1)]
     if groups is None:
