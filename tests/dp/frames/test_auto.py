@@ -6,46 +6,57 @@ threshold, which is made for Laplace noise, less often than once in 10^9.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from dp.frames.auto import AutoQuery
 from dp.frames.frame import PrivateFrame
 from lake.ledger import Ledger
 from lake.table import Table
 from spark_mpc import dp
-from tests.conftest import DeltaWriter
-from tests.tools.lakes import write_table
 
 pytestmark = pytest.mark.slow
 
-SCHEMA = "id long, ward string, cost double, days int, note string"
 WARDS = ["east", "north", "west"]
-Rows = Sequence[tuple[int, str, float, int, str]]
 
 
 @cache
-def zipf_rows() -> Rows:
-    """2,000 units of 1 to 200 rows, few of them busy; costs log-normal around 55, from cents to thousands."""
+def zipf_visits() -> pa.Table:
+    """20,000 units of 1 to 200 rows, few of them busy; costs log-normal around 55, from cents to tens of thousands."""
     random = np.random.default_rng(5)
-    sizes = np.minimum(random.zipf(2.0, 2000), 200)
-    unit = np.repeat(np.arange(2000), sizes)
-    cost, days = random.lognormal(4, 1.5, len(unit)), random.integers(1, 15, len(unit))
-    ward = random.choice(WARDS, len(unit))
-    columns = (unit.tolist(), ward.tolist(), cost.tolist(), days.tolist())
-    return [(i, w, c, d, "text") for i, w, c, d in zip(*columns, strict=True)]
+    sizes = np.minimum(random.zipf(2.0, 20_000), 200)
+    unit = np.repeat(np.arange(len(sizes)), sizes)
+    columns: dict[str, Any] = {
+        "id": unit,
+        "ward": random.choice(WARDS, len(unit)),
+        "cost": random.lognormal(4, 1.5, len(unit)),
+        "days": random.integers(1, 15, len(unit), np.int32),
+        "note": np.full(len(unit), "text"),
+    }
+    return pa.table(columns)
+
+
+def visits(spark: SparkSession, units: int, each: int, *, ward: str = "east", cost: str = "10D + id % 80") -> DataFrame:
+    """So many units of so many rows, which cost 10 to 89 or what is said."""
+    columns = [f"'{ward}' AS ward", f"{cost} AS cost", "3 AS days", "'text' AS note"]
+    return spark.range(units * each).selectExpr(f"id DIV {each} AS id").selectExpr("id", *columns)
+
+
+def saved(df: DataFrame, path: Path) -> str:
+    df.coalesce(1).write.format("delta").save(str(path))
+    return str(path)
 
 
 @pytest.fixture(scope="module")
 def path(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_table(spark, tmp_path_factory.mktemp("auto") / "visits", SCHEMA, zipf_rows())
+    return saved(spark.createDataFrame(zipf_visits()), tmp_path_factory.mktemp("auto") / "visits")
 
 
 def frame_of(spark: SparkSession, path: str, **facts: Any) -> PrivateFrame:
@@ -103,13 +114,13 @@ def test_chosen_bounds_fit_the_data_and_are_printed(frame: PrivateFrame, tmp_pat
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.ZCDP(10))
     release = both(frame).release(rho="2", ledger=ledger)
     rows, (lower, upper) = chosen_of(release)
-    costs = np.array([row[2] for row in zipf_rows()])
+    costs = zipf_visits()["cost"].to_numpy()
     inside = (lower <= costs) & (costs <= upper)
     assert inside.mean() >= 0.95
     assert np.clip(costs, lower, upper).sum() >= 0.95 * costs.sum()
     assert upper <= 100 * np.quantile(costs, 0.95)
     assert lower >= 0
-    sizes = np.array(list(Counter(row[0] for row in zipf_rows()).values()))
+    _, sizes = np.unique(zipf_visits()["id"].to_numpy(), return_counts=True)
     assert rows is not None
     assert np.quantile(sizes, 0.5) <= rows <= 100 * np.quantile(sizes, 0.95)
     assert dict(release.chosen) == {
@@ -200,7 +211,7 @@ def test_rows_that_are_units_have_clamps_chosen_alone(spark: SparkSession, path:
     assert list(release.chosen.values()) == ["days within 1 and 16"]
     assert ledger.spent() == dp.ZCDP(2)
     (row,) = release.df.collect()
-    assert row["sum_days"] == pytest.approx(sum(row[3] for row in zipf_rows()), abs=500)
+    assert row["sum_days"] == pytest.approx(zipf_visits()["days"].to_numpy().sum(), abs=500)
 
 
 def test_private_keys_come_with_chosen_bounds(frame: PrivateFrame, tmp_path: Path) -> None:
@@ -211,39 +222,31 @@ def test_private_keys_come_with_chosen_bounds(frame: PrivateFrame, tmp_path: Pat
     assert len(release.chosen) == 2
 
 
-def test_no_unit_chooses_alone(spark: SparkSession, write_delta: DeltaWriter, tmp_path: Path) -> None:
+def test_no_unit_chooses_alone(spark: SparkSession, tmp_path: Path) -> None:
     """Neighbouring tables: one unit has 10^5 rows of 10^12 each. Bins of all others are far from the threshold."""
-    usual = [(unit, "east", 10.0 + unit % 80, 3, "text") for unit in range(3000) for _ in range(4)]
-    write_delta("usual", SCHEMA, usual)
-    alone = str(tmp_path / "usual")
-    path = write_delta("outlier", SCHEMA, usual)
-    ids = spark.range(100_000).selectExpr(
-        "CAST(-1 AS BIGINT) AS id", "'east' AS ward", "1e12D AS cost", "3 AS days", "'text' AS note"
-    )
-    ids.coalesce(1).write.format("delta").mode("append").save(path)
+    usual = visits(spark, 3000, 4)
+    outlier = visits(spark, 1, 100_000, cost="1e12D").withColumn("id", F.lit(-1).cast("long"))
     chosen: list[Chosen] = []
-    for table in (alone, path):
-        ledger = Ledger.create(tmp_path / f"ledger {len(chosen)}", capacity=dp.ZCDP(10))
+    for name, df in {"usual": usual, "with outlier": usual.union(outlier)}.items():
+        ledger = Ledger.create(tmp_path / f"ledger {name}", capacity=dp.ZCDP(10))
+        table = saved(df, tmp_path / name)
         query = frame_of(spark, table).groupBy("ward", keys=["east"], bounds="auto").agg(dp.count(), dp.sum("cost"))
         chosen.append(chosen_of(query.release(rho=4, ledger=ledger)))
-    assert chosen[0] == chosen[1] == (4, (8, 128))
+    assert chosen[0] == chosen[1] == (8, (8, 128))
 
 
-def test_rows_of_other_groups_have_no_say(spark: SparkSession, write_delta: DeltaWriter, tmp_path: Path) -> None:
+def test_rows_of_other_groups_have_no_say(spark: SparkSession, tmp_path: Path) -> None:
     """Rows that no group of the query holds are left out of what bounds are chosen from."""
-    asked = [(unit, "east", 10.0 + unit % 80, 3, "text") for unit in range(3000)]
-    others = [(unit, "nowhere", 1e6, 3, "text") for unit in range(3000) for _ in range(8)]
-    path = write_delta("wards", SCHEMA, asked + others)
+    others = visits(spark, 3000, 8, ward="nowhere", cost="1e6D")
+    table = saved(visits(spark, 3000, 1).union(others), tmp_path / "wards")
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.ZCDP(10))
-    query = frame_of(spark, path).groupBy("ward", keys=["east"], bounds="auto").agg(dp.count(), dp.sum("cost"))
+    query = frame_of(spark, table).groupBy("ward", keys=["east"], bounds="auto").agg(dp.count(), dp.sum("cost"))
     assert chosen_of(query.release(rho=4, ledger=ledger)) == (1, (8, 128))
 
 
-def test_where_noise_hides_everything_the_rest_is_not_spent(
-    spark: SparkSession, write_delta: DeltaWriter, tmp_path: Path
-) -> None:
-    path = write_delta("few", SCHEMA, [(1, "east", 1.0, 1, "text")])
+def test_where_noise_hides_everything_the_rest_is_not_spent(spark: SparkSession, tmp_path: Path) -> None:
+    table = saved(visits(spark, 1, 1), tmp_path / "few")
     ledger = Ledger.create(tmp_path / "ledger", capacity=dp.ZCDP(10))
     with pytest.raises(dp.SparkMpcError, match="max_total_rows: no units stand out from noise"):
-        both(frame_of(spark, path)).release(rho=1, ledger=ledger)
+        both(frame_of(spark, table)).release(rho=1, ledger=ledger)
     assert ledger.spent() == dp.ZCDP("1/10")
