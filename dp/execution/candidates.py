@@ -150,12 +150,19 @@ def _code(rows: DataFrame, names: Sequence[str], salt: int) -> Column:
     Short integers are their own code. Others are hashed with SHA-256 and a salt that is drawn for this release, so that
     no two keys have one code but with probability 2^-63; non-cryptographic hashes have pairs that agree for every salt.
     """
-    known = reduce(and_, (F.col(name).isNotNull() for name in names))
+    known = reduce(and_, (_known(rows, name) for name in names))
     if len(names) == 1 and isinstance(rows.schema[names[0]].dataType, _SHORT):
         return F.col(names[0]).cast("long") + F.lit(2**31)
     identity = exact_identity(rows, names).cast("string").cast("binary")
     salted = F.concat(F.lit(f"{salt}:").cast("binary"), identity)
     return F.when(known, F.xxhash64(F.sha2(salted, 256)).bitwiseAND(F.lit(_POSITIVE)))
+
+
+def _known(rows: DataFrame, name: str) -> Column:
+    """Whether a row has a key that can be shown; bytes that are no text would be paid for and then fail."""
+    key = F.col(name)
+    is_text = isinstance(rows.schema[name].dataType, T.StringType)
+    return key.isNotNull() & F.is_valid_utf8(key) if is_text else key.isNotNull()
 
 
 def _looked_up(query: Query, candidates: Candidates, kept: NDArray[np.bool_]) -> tuple[tuple[Group, ...], Int64s]:

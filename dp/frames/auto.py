@@ -199,7 +199,8 @@ class AutoQuery:
         listed = frame.df.sparkSession.createDataFrame(pa.table(dict(zip(names, columns, strict=True))))
         same = (F.col(name) == F.col(quoted(column)) for name, column in zip(names, by, strict=True))
         rows = frame.df.join(F.broadcast(listed), reduce(and_, same), "left_semi")
-        return replace(frame, df=rows, steps=(*frame.steps, f"only the groups {[list(key) for key in keys]!r}"))
+        step = f"only the groups {[list(key) for key in keys]!r} of {list(by)!r}"
+        return replace(frame, df=rows, steps=(*frame.steps, step))
 
 
 @dataclass(frozen=True)

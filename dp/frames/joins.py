@@ -45,9 +45,11 @@ def join_bounded(
 def _bounded(df: DataFrame, unit: Sequence[str], most: int, salt: int) -> DataFrame:
     present = reduce(and_, (F.col(quoted(name)).isNotNull() for name in unit))
     hashed = [F.col(quoted(f.name)) for f in df.schema.fields if not isinstance(f.dataType, _NO_HASH)]
-    rank = F.row_number().over(
-        Window.partitionBy(*(F.col(quoted(name)) for name in unit)).orderBy(F.xxhash64(F.lit(salt), *hashed))
+    # rows that collide, and some do under every salt, are told apart by their content: never by the order of arrival
+    order = Window.partitionBy(*(F.col(quoted(name)) for name in unit)).orderBy(
+        F.xxhash64(F.lit(salt), *hashed), *hashed
     )
+    rank = F.row_number().over(order)
     ranked = df.where(present).withColumn("__rank", rank).where(F.col("__rank") <= F.lit(most))
     return ranked.drop("__rank")
 
