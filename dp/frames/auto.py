@@ -143,7 +143,7 @@ class AutoQuery:
             limits, chosen[_ROWS] = replace(limits, max_total_rows=rows), f"at most {rows} row(s) of one unit"
         bounds, frame = limits.bounds(groups.frame.facts, groups.by), groups.frame
         if self._unbounded():
-            clamps = self._clamps(run, bounds)
+            clamps = self._clamps(run)
             for column, (lower, upper) in clamps.items():
                 chosen[column] = f"{column} within {float(lower):g} and {float(upper):g}"
             facts = replace(frame.facts, bounds=MappingProxyType({**frame.facts.bounds, **clamps}))
@@ -175,13 +175,14 @@ class AutoQuery:
                 raise InvalidArgument("column", column, f"no such numeric column; there are {numeric}")
         return {column: clamp_edges(integral=kinds[column].integral) for column in self._unbounded()}
 
-    def _clamps_query(self, bounds: ContributionBounds) -> PrivateQuery:
+    def _clamps_query(self) -> PrivateQuery:
+        """One row of every unit: k rows would bring k times the noise, and never k times as many rows."""
         histograms = (Histogram(name=f"bins_{c}", column=c, edges=edges) for c, edges in self._edges().items())
-        limited = ContributionBounds(max_total_rows=bounds.rows)
-        return GroupedFrame(self._rows_of_groups(), (), ((),), limited).agg(*histograms)
+        one_row = ContributionBounds(max_total_rows=1)
+        return GroupedFrame(self._rows_of_groups(), (), ((),), one_row).agg(*histograms)
 
-    def _clamps(self, run: _Run, bounds: ContributionBounds) -> dict[str, tuple[Fraction, Fraction]]:
-        query, later = self._clamps_query(bounds), self._later(run.asked, _CLAMPS)
+    def _clamps(self, run: _Run) -> dict[str, tuple[Fraction, Fraction]]:
+        query, later = self._clamps_query(), self._later(run.asked, _CLAMPS)
         release = run.release(query, _part(run.asked, _SHARE), later)
         found = {}
         for (column, edges), part in zip(self._edges().items(), release.plan.parts, strict=True):

@@ -215,20 +215,18 @@ def test_one_unit_hardly_ever_changes_what_is_chosen() -> None:
     outlier[16] += 1  # a unit of 10^5 rows
     rows = np.zeros(len(EDGES) - 1, np.int64)
     rows[60:66] = 10_000
-    most = chosen_rows(units, QUIET, 10, 1.0)
     far = rows.copy()
-    far[92] += most  # as many of its rows as count, of 10^12 each, where noise has the scale of so many rows
-    wide = DiscreteLaplace(Fraction(scale * most))
+    far[92] += 1  # the one row of a unit that counts, with a value of 10^12
     changed = 0
     for _ in range(RUNS // 4):
         drawn = noise.sample(SIZE_BINS, random)
         sizes = [chosen_rows(some + drawn, noise.stddev, 10, 1.0) for some in (units, outlier)]
-        drawn = wide.sample(len(rows), random)
-        clamps = [chosen_clamp(some + drawn, EDGES, wide.stddev, "v") for some in (rows, far)]
+        drawn = noise.sample(len(rows), random)
+        clamps = [chosen_clamp(some + drawn, EDGES, noise.stddev, "v") for some in (rows, far)]
         changed += sizes[0] != sizes[1] or clamps[0] != clamps[1]
     assert changed <= stats.binom.isf(FALSE_ALARM, RUNS // 4, STATED)
-    unbounded = chosen_clamp(np.where(far > rows, 10**5, rows), EDGES, wide.stddev, "v")
-    assert unbounded != chosen_clamp(rows, EDGES, wide.stddev, "v"), "without a bound on rows it would"
+    unbounded = chosen_clamp(np.where(far > rows, 10**5, rows), EDGES, noise.stddev, "v")
+    assert unbounded != chosen_clamp(rows, EDGES, noise.stddev, "v"), "without a bound on rows it would"
 
 
 def cells_of(rows: list[tuple[int, int]], bins: int) -> dict[int, int]:
