@@ -43,13 +43,13 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-def mutated(mutant: Mutant) -> str:
-    """The file's text with the fault in it.
+def mutated(mutant: Mutant, root: Path = ROOT) -> str:
+    """The text of the file below `root` with the fault in it.
 
     Raises:
         ValueError: the code has moved on: the text to replace does not occur exactly once.
     """
-    text = (ROOT / mutant.file).read_text()
+    text = (root / mutant.file).read_text()
     found = text.count(mutant.old)
     if found != 1:
         raise ValueError(f"mutant {mutant.name!r} is out of date: its text occurs {found} times in {mutant.file}")
@@ -67,7 +67,7 @@ def outcome(mutant: Mutant, folder: Path) -> tuple[Outcome, str]:
     """What becomes of a mutant in a copy, which is as it was afterwards; and pytest's last words."""
     place = folder / mutant.file
     whole = place.read_text()
-    place.write_text(mutated(mutant))
+    place.write_text(mutated(mutant, folder))
     try:
         status, said = run_tests(mutant.tests, folder)
     finally:

@@ -50,7 +50,7 @@ def encoded(spark: SparkSession, plans: Sequence[Plan], rows: Sequence[RawRow]) 
     wanted = list(dict.fromkeys(i for plan in plans for part in plan.parts for i in part.measure.inputs))
     frame = spark.createDataFrame(list(zip_longest(*raw.values())), SCHEMA).coalesce(1)
     table = frame.select(*(needed.column().alias(f"c{index}") for index, needed in enumerate(wanted))).toArrow()
-    found = {}
+    found: dict[tuple[Input, str], int | None] = {}
     for needed, column in zip(wanted, table.columns, strict=True):
         values = raw[needed.source]  # type: ignore[attr-defined]
         found |= {(needed, repr(value)): code for value, code in zip(values, column.to_pylist(), strict=False)}
