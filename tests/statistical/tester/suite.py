@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle
 
 from tests.statistical.tester.cases import AGGREGATES, BOUNDS, GUARANTEES, Case, all_cases
 from tests.statistical.tester.pipeline import Encoded
-from tests.statistical.tester.selections import OTHERS_PLANS, NamesAndCounts, names_cases, others_verdict
+from tests.statistical.tester.selections import (
+    OTHERS_PLANS,
+    STRATEGIES,
+    NamesAndCounts,
+    NamesCase,
+    names_cases,
+    others_verdict,
+)
 from tests.statistical.tester.verdicts import Verdict, judged
 
 __all__ = ["MILLION", "Judge", "every_judge", "full_size", "quick_cases", "quick_size"]
@@ -48,14 +56,17 @@ def quick_cases() -> Iterator[Case]:
 
 def every_judge(cases: Sequence[Case]) -> list[tuple[str, Judge]]:
     """Judges of these cases, and of all that concerns private keys, in full."""
-    judges: list[tuple[str, Judge]] = [
-        (str(case), lambda codes, case=case: judged(case, codes, full_size)) for case in cases
+    of_keys: list[NamesCase | NamesAndCounts] = [*names_cases(), *map(NamesAndCounts, STRATEGIES)]
+    return [
+        *((str(case), partial(_judged_in_full, case)) for case in cases),
+        *((str(case), partial(_judged_by_a_million, case)) for case in of_keys),
+        *((f"others {asked}", partial(others_verdict, asked, size=MILLION)) for asked in OTHERS_PLANS),
     ]
-    for names in names_cases():
-        judges.append((str(names), lambda _, names=names: names.judged(MILLION)))
-    for strategy in ("truncated_geometric", "laplace", "gaussian"):
-        both = NamesAndCounts(strategy)  # type: ignore[arg-type]
-        judges.append((str(both), lambda _, both=both: both.judged(MILLION)))
-    for asked in OTHERS_PLANS:
-        judges.append((f"others {asked}", lambda codes, asked=asked: others_verdict(asked, codes, MILLION)))
-    return judges
+
+
+def _judged_in_full(case: Case, codes: Encoded) -> Verdict:
+    return judged(case, codes, full_size)
+
+
+def _judged_by_a_million(case: NamesCase | NamesAndCounts, _codes: Encoded) -> Verdict:
+    return case.judged(MILLION)
