@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks._measure import median_seconds
 from benchmarks._parties import NAMES, Parties, Party
 from spark_mpc.identity import AttemptKey, derive
-from spark_mpc.ring import KEY_BYTES, PairKey, Words, add_masks, keystream
+from spark_mpc.ring.masks import KEY_BYTES, PairKey, Words, add_masks, keystream
 from spark_mpc.talk import exchange, open_sum
 from spark_mpc.transport.base import Transport
 

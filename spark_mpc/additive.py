@@ -13,7 +13,7 @@ from dp.execution.blocks import BlockFunction, block_range
 from dp.execution.local import AddNoise
 from dp.planning.plan import Plan
 from spark_mpc.key_service import KeyTicket
-from spark_mpc.ring import PairKey, Words, add_masks
+from spark_mpc.ring.masks import PairKey, Words, add_masks
 
 __all__ = ["Additive", "Cost", "MaskBlock", "MaskBlockOnExecutor", "SumProtocol"]
 

@@ -13,7 +13,7 @@ from spark_mpc.errors import SignatureRefused
 from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, shortened, transcript
 from spark_mpc.identity import AttemptKey, verify
 from spark_mpc.party import Party, Task
-from spark_mpc.ring import PairKey
+from spark_mpc.ring.masks import PairKey
 from spark_mpc.talk import exchange
 from spark_mpc.transport.base import RENDEZVOUS
 

@@ -18,7 +18,7 @@ from dp.planning.query import canonical, digest
 from spark_mpc.errors import Disagreement, WireError
 from spark_mpc.federation_file import differences
 from spark_mpc.identity import AttemptKey, derive
-from spark_mpc.ring import KEY_BYTES, PairKey
+from spark_mpc.ring.masks import KEY_BYTES, PairKey
 
 __all__ = ["Agreed", "Hello", "Standing", "compare", "pair_keys", "shortened", "transcript"]
 

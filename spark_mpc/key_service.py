@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from spark_mpc.errors import FederationError
 from spark_mpc.identity import Identity
-from spark_mpc.ring import KEY_BYTES, PairKey
+from spark_mpc.ring.masks import KEY_BYTES, PairKey
 
 __all__ = ["KeyTicket", "serve_keys"]
 

@@ -26,7 +26,7 @@ from spark_mpc.agreement import Agreement, agree, greet
 from spark_mpc.errors import Disagreement, FederationError
 from spark_mpc.key_service import serve_keys
 from spark_mpc.party import Party, Task
-from spark_mpc.ring import Words
+from spark_mpc.ring.masks import Words
 from spark_mpc.talk import exchange, open_sum, public_reason, take_leave
 from spark_mpc.transport.base import RENDEZVOUS
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spark_mpc.errors import AbortedByPeer, Disagreement, FederationError, PeerLost
-from spark_mpc.ring import Words
+from spark_mpc.ring.masks import Words
 from spark_mpc.transport.base import Transport
 
 __all__ = ["exchange", "open_sum", "public_reason", "take_leave"]

@@ -40,7 +40,7 @@ from lake.table import Table
 from spark_mpc import dp
 from spark_mpc.additive import Additive, MaskBlock
 from spark_mpc.party import Party, Task
-from spark_mpc.ring import PairKey, Words, keystream
+from spark_mpc.ring.masks import PairKey, Words, keystream
 from spark_mpc.run import run_party
 from spark_mpc.transport import tls_transport
 from tests.tools.entropy import seeded_random

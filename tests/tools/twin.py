@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dp.execution.blocks import BlockFunction
 from dp.planning.plan import Plan
 from spark_mpc.additive import Additive
-from spark_mpc.ring import Words
+from spark_mpc.ring.masks import Words
 
 __all__ = ["WithoutNoise", "unchanged"]
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spark_mpc.ring import KEY_BYTES, PairKey, Words, add_masks, keystream
+from spark_mpc.ring.masks import KEY_BYTES, PairKey, Words, add_masks, keystream
 
 CHUNK = 1 << 15
 KEY = bytes(range(KEY_BYTES))

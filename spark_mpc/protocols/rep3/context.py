@@ -1,0 +1,110 @@
+"""What every operation of one party stands on: who it is, its channel, its keys, and the label of the step it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_mpc.protocols.channel import Channel
+from spark_mpc.ring.streams import KeyStream, Unsigned
+
+__all__ = ["CHUNK", "PARTIES", "Context"]
+
+PARTIES = 3
+
+CHUNK = 1 << 17
+"""Elements that go through all rounds of an operation together: 1 MiB a message, which stays in cache."""
+
+Slices = Callable[[slice], NDArray[Any]]
+
+
+@dataclass
+class Context:
+    """One party of a run.
+
+    Attributes:
+        channel: to the other two.
+        own: the stream of key k_i, which the previous party holds, too.
+        following: the stream of key k_i+1, which the next party holds, too.
+        chunk: elements that go through all rounds of an operation together; a multiple of 64.
+    """
+
+    channel: Channel
+    own: KeyStream = field(repr=False)
+    following: KeyStream = field(repr=False)
+    chunk: int = CHUNK
+    _path: str = field(default="", repr=False)
+
+    @property
+    def me(self) -> int:
+        """This party's number i."""
+        return self.channel.me
+
+    @property
+    def next(self) -> int:
+        """The party that holds k_i+1 and x_i+1, too."""
+        return (self.me + 1) % PARTIES
+
+    @property
+    def previous(self) -> int:
+        """The party that holds k_i and x_i, too."""
+        return (self.me + 2) % PARTIES
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Label the messages of what is done inside."""
+        outer = self._path
+        self._path = f"{outer}/{name}" if outer else name
+        try:
+            yield
+        finally:
+            self._path = outer
+
+    def label(self, name: str) -> str:
+        """A message's label, within the steps that are open."""
+        return f"{self._path}/{name}" if self._path else name
+
+    def zero_sum(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
+        """This party's part of a fresh sharing of zeros: F(k_i) - F(k_i+1); the three parts cancel."""
+        part = self.own.words(shape, dtype)
+        part -= self.following.words(shape, dtype)
+        return part
+
+    def zero_xor(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
+        """This party's part of a fresh sharing of zeros by exclusive or."""
+        part = self.own.words(shape, dtype)
+        part ^= self.following.words(shape, dtype)
+        return part
+
+    def reshared(self, name: str, part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """From one part each to two each: send mine to the previous party, receive the next one's."""
+        label, received = self.label(name), np.empty_like(part)
+        self.channel.send(self.previous, label, part)
+        self.channel.receive(self.next, label, received)
+        return part, received
+
+    def reshared_in_chunks(
+        self, name: str, length: int, dtype: np.dtype[Any], part_of: Slices
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """`reshared`, while the parts of further chunks are still computed; one round whatever the length.
+
+        Args:
+            name: of the messages.
+            length: elements.
+            dtype: of an element.
+            part_of: this party's part of a slice, with its share of zeros inside.
+        """
+        label = self.label(name)
+        slices = [slice(start, min(start + self.chunk, length)) for start in range(0, length, self.chunk)]
+        mine, received = np.empty(length, dtype), np.empty(length, dtype)
+        for piece in slices:
+            mine[piece] = part_of(piece)
+            self.channel.send(self.previous, label, mine[piece])
+        for piece in slices:
+            self.channel.receive(self.next, label, received[piece])
+        return mine, received

@@ -1,0 +1,114 @@
+"""What every operation of replicated sharing sends: declared here, measured against in the conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from spark_mpc.protocols.cost import FREE, Cost
+from spark_mpc.protocols.rep3.context import PARTIES
+from spark_mpc.ring.planes import WORD_BITS, plane_words
+
+__all__ = ["Rep3Costs"]
+
+_WORD_BYTES = 8
+
+
+class Rep3Costs:
+    """See `engine.Costs`.
+
+    Args:
+        chunk: elements that go through all rounds of an operation together.
+    """
+
+    def __init__(self, chunk: int) -> None:
+        self._chunk = chunk
+
+    def input_words(self, owner: int, length: int, dtype: type[Any] = np.uint64) -> Cost:
+        return _from_one(owner, length * np.dtype(dtype).itemsize)
+
+    def input_binary(self, owner: int, length: int) -> Cost:
+        return _from_one(owner, length * _WORD_BYTES)
+
+    def input_bits(self, owner: int, length: int) -> Cost:
+        return _from_one(owner, plane_words(length) * _WORD_BYTES)
+
+    def open_words(self, length: int, dtype: type[Any] = np.uint64, to: tuple[int, ...] = (0, 1, 2)) -> Cost:
+        return _opened(length * np.dtype(dtype).itemsize, to)
+
+    def open_bits(self, length: int, to: tuple[int, ...] = (0, 1, 2)) -> Cost:
+        return _opened(plane_words(length) * _WORD_BYTES, to)
+
+    def multiply(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
+        return _from_all(length * np.dtype(dtype).itemsize)
+
+    def dot(self, rows: int) -> Cost:
+        return _from_all(rows * _WORD_BYTES)
+
+    def matmul(self, rows: int, columns: int) -> Cost:
+        return _from_all(rows * columns * _WORD_BYTES)
+
+    def conjunction(self, words: int) -> Cost:
+        return _from_all(words * _WORD_BYTES)
+
+    def negative(self, length: int) -> Cost:
+        """63 generates; then 62 merges, of which 62 - 6 + 1 also hand a carry on."""
+        return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _carries(plane))
+
+    def zero(self, length: int) -> Cost:
+        return self._by_chunks(
+            length, lambda plane: _summands(plane) + sum((_from_all(n * plane) for n in (32, 16, 8, 4, 2, 1)), FREE)
+        )
+
+    def bits_to_arithmetic(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
+        size = length * np.dtype(dtype).itemsize
+        return _from_one(0, size) + _from_all(size)
+
+    def to_binary(self, length: int) -> Cost:
+        return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _prefixes(plane))
+
+    def shuffled(self, length: int, widths: Sequence[int]) -> Cost:
+        """Every party sends in two hops of three."""
+        return Cost(3 if length else 0, (2 * length * sum(widths),) * PARTIES)
+
+    def _by_chunks(self, length: int, cost: Callable[[int], Cost]) -> Cost:
+        whole, rest = divmod(length, self._chunk)
+        total = cost(plane_words(self._chunk) * _WORD_BYTES) * whole
+        return total + cost(plane_words(rest) * _WORD_BYTES) if rest else total
+
+
+def _from_one(owner: int, size: int) -> Cost:
+    return Cost(1, tuple(size if party == owner else 0 for party in range(PARTIES)))
+
+
+def _from_all(size: int) -> Cost:
+    return Cost(1, (size,) * PARTIES)
+
+
+def _opened(size: int, to: tuple[int, ...]) -> Cost:
+    return Cost(1, tuple(size if (party + 1) % PARTIES in to else 0 for party in range(PARTIES)))
+
+
+def _summands(plane_bytes: int) -> Cost:
+    return _from_one(0, WORD_BITS * plane_bytes)
+
+
+def _carries(plane_bytes: int) -> Cost:
+    """The tree over 63 planes: at each level every pair merges, and all but the lowest hand a carry on."""
+    total, width = FREE, WORD_BITS - 1
+    while width > 1:
+        half = width // 2
+        total += _from_all((2 * half - 1) * plane_bytes)
+        width = half + width % 2
+    return total
+
+
+def _prefixes(plane_bytes: int) -> Cost:
+    total, count, reach = FREE, WORD_BITS - 1, 1
+    while reach < count:
+        upper = [j for j in range(count) if j & reach]
+        total += _from_all((len(upper) + sum(j >= 2 * reach for j in upper)) * plane_bytes)
+        reach *= 2
+    return total

@@ -1,0 +1,52 @@
+"""Whether secret words are zero, without an adder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spark_mpc.protocols.rep3.boolean import conjunction, xor_public
+from spark_mpc.protocols.rep3.context import Context
+from spark_mpc.protocols.rep3.replication import Pair, dealt
+from spark_mpc.protocols.shares import Arithmetic, Bits
+from spark_mpc.ring.planes import WORD_BITS, plane_words, to_planes
+
+__all__ = ["zero"]
+
+_ONES = np.uint64(2**64 - 1)
+
+
+def zero(context: Context, x: Arithmetic) -> Bits:
+    """Whether elements are zero: whether d0 + d1 and -d2 agree in every bit.
+
+    Args:
+        context: of this party.
+        x: uint64, shape (n,).
+
+    Guarantees: exact for every word.
+    Leaks: nothing. Cost: 7 rounds a chunk; 10.5 bytes an element and party (8 input by party 0, then the tree).
+    """
+    out = tuple(np.empty(plane_words(len(x)), np.uint64) for _ in range(2))
+    for start in range(0, len(x), context.chunk):
+        piece = slice(start, start + context.chunk)
+        words = slice(start // WORD_BITS, start // WORD_BITS + plane_words(min(context.chunk, len(x) - start)))
+        for whole, part in zip(out, _zero_plane(context, x.map(lambda part, at=piece: part[at])), strict=True):
+            whole[words] = part
+    return Bits((out[0], out[1]), len(x))
+
+
+def _zero_plane(context: Context, x: Arithmetic) -> Pair:
+    with context.step("zero"):
+        shape = (WORD_BITS, plane_words(len(x)))
+        known = to_planes(x.parts[0] + x.parts[1]) if context.me == 0 else None
+        differs = dealt(context, 0, known, shape, np.dtype(np.uint64), np.bitwise_xor)
+        # parts of -d2: x_2 stands second at party 1 and first at party 2
+        if context.me == 1:
+            differs = differs[0], differs[1] ^ to_planes(-x.parts[1])
+        elif context.me == 2:
+            differs = differs[0] ^ to_planes(-x.parts[0]), differs[1]
+        agrees = xor_public(context, differs, _ONES)
+        while (width := len(agrees[0])) > 1:
+            half = width // 2
+            lower, upper = (agrees[0][:half], agrees[1][:half]), (agrees[0][half:], agrees[1][half:])
+            agrees = conjunction(context, f"agree/{width}", lower, upper)
+        return agrees[0][0], agrees[1][0]

@@ -1,0 +1,65 @@
+"""How parts come to be with two parties each, and how the third part is learnt; alike for sums and exclusive ors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_mpc.protocols.rep3.context import Context
+
+__all__ = ["Pair", "dealt", "missing_part"]
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+
+def dealt(
+    context: Context,
+    owner: int,
+    values: NDArray[Any] | None,
+    shape: int | tuple[int, ...],
+    dtype: np.dtype[Any],
+    less: np.ufunc,
+) -> Pair:
+    """Share what one party knows: x_i = F(k_i), x_i+1 = x - x_i, x_i+2 = 0 for owner i.
+
+    Args:
+        context: of this party.
+        owner: who knows the values.
+        values: at the owner; None elsewhere.
+        shape: public.
+        dtype: of the values.
+        less: np.subtract or np.bitwise_xor.
+
+    Guarantees: what the next party receives is uniform; the previous one receives nothing.
+    Cost: 1 round; the owner sends the values' bytes once.
+    """
+    label = context.label("input")
+    if context.me == owner:
+        assert values is not None
+        mask = context.own.words(shape, dtype.type)
+        rest = less(values, mask)
+        context.channel.send(context.next, label, rest)
+        return mask, rest
+    nothing = np.zeros(shape, dtype)
+    if context.previous == owner:
+        rest = np.empty(shape, dtype)
+        context.channel.receive(owner, label, rest)
+        return rest, nothing
+    return nothing, context.following.words(shape, dtype.type)
+
+
+def missing_part(context: Context, parts: tuple[NDArray[Any], ...], to: tuple[int, ...]) -> NDArray[Any] | None:
+    """The part that this party lacks, from the previous one, which holds it first; None at who is no recipient.
+
+    Cost: 1 round; the party before each recipient sends the part once.
+    """
+    label = context.label("open")
+    if context.next in to:
+        context.channel.send(context.next, label, np.ascontiguousarray(parts[0]))
+    if context.me not in to:
+        return None
+    missing = np.empty(parts[0].shape, parts[0].dtype)
+    context.channel.receive(context.previous, label, missing)
+    return missing
