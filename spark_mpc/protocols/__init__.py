@@ -1,1 +1,1 @@
-"""Protocols over raw arrays: each operation with its declared rounds and bytes, what it guarantees and what it leaks."""
+"""Protocols over raw arrays: every operation with its declared rounds and bytes, its guarantees and what it leaks."""

@@ -48,6 +48,10 @@ class Share:
         """Apply what is linear or structural to every part: take, slice, reshape, sum."""
         return replace(self, parts=tuple(map(change, self.parts)))
 
+    def piece(self, at: slice) -> Self:
+        """Some of the elements, without a copy."""
+        return self.map(lambda part: part[at])
+
     def _with(self, other: Self, operation: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]) -> Self:
         return replace(self, parts=tuple(map(operation, self.parts, other.parts)))
 

@@ -1,4 +1,4 @@
-"""Bits of words as planes: plane j holds bit j of 64 words in each of its words, so that one operation works on 64 bits.
+"""Bits of words as planes: each word of plane j holds bit j of 64 elements, so that one operation works on all.
 
 Bit i of word k of a plane belongs to element 64 k + i.
 """

@@ -37,7 +37,7 @@ class KeyStream:
 
     def fill(self, out: NDArray[Unsigned]) -> None:
         """Overwrite a contiguous array with the next words."""
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         self.taken_bytes += len(view)
         for start in range(0, len(view), len(_ZEROS)):
             piece = view[start : start + len(_ZEROS)]

@@ -11,7 +11,7 @@ import numpy as np
 
 from spark_mpc.protocols.rep3.boolean import conjunction
 from spark_mpc.protocols.rep3.context import Context
-from spark_mpc.protocols.rep3.replication import Pair, dealt
+from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import WORD_BITS, from_planes, plane_words, to_planes
@@ -33,7 +33,7 @@ def negative(context: Context, x: Arithmetic) -> Bits:
     for start in range(0, len(x), context.chunk):
         piece = slice(start, start + context.chunk)
         words = slice(start // WORD_BITS, start // WORD_BITS + plane_words(min(context.chunk, len(x) - start)))
-        for whole, part in zip(out, _sign_plane(context, x.map(lambda part, at=piece: part[at])), strict=True):
+        for whole, part in zip(out, _sign_plane(context, x.piece(piece)), strict=True):
             whole[words] = part
     return Bits((out[0], out[1]), len(x))
 
@@ -55,7 +55,7 @@ def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
     """
     shape = (WORD_BITS, plane_words(len(x)))
     known = to_planes(x.parts[0] + x.parts[1]) if context.me == 0 else None
-    u = dealt(context, 0, known, shape, np.dtype(np.uint64), np.bitwise_xor)
+    u = dealt(context, 0, known, shape, XOR)
     nothing = np.zeros(shape, np.uint64)
     if context.me == 0:
         return u, (nothing, nothing)
@@ -91,7 +91,7 @@ def to_binary(context: Context, x: Arithmetic) -> Binary:
     """
     pieces = []
     for start in range(0, len(x), context.chunk):
-        piece = x.map(lambda part, at=slice(start, start + context.chunk): part[at])
+        piece = x.piece(slice(start, start + context.chunk))
         with context.step("binary"):
             planes = _sum_planes(context, *summands(context, piece))
         pieces.append([from_planes(part, len(piece)) for part in planes])

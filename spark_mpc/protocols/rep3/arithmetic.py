@@ -1,6 +1,6 @@
 """Input, opening and products of additive shares modulo 2^64 (or 2^32).
 
-Source: Araki, Furukawa, Lindell, Nof, Ohara 2016, sections 2.2 and 3 (multiplication); Mohassel, Rindal 2018, section 5.
+Source: Araki, Furukawa, Lindell, Nof, Ohara 2016 (multiplication); Mohassel, Rindal 2018 (rings and conversions).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import PARTIES, Context
-from spark_mpc.protocols.rep3.replication import dealt, missing_part
+from spark_mpc.protocols.rep3.replication import dealt, missing_part, sums
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.products import matrix_product
@@ -32,7 +32,7 @@ def input_words(context: Context, owner: int, values: Words | None, length: int,
     Guarantees: what the next party receives is uniform; the previous one receives nothing.
     Cost: 1 round; the owner sends `dtype`'s bytes for each element, the others nothing.
     """
-    return Arithmetic(dealt(context, owner, values, length, np.dtype(dtype), np.subtract))
+    return Arithmetic(dealt(context, owner, values, length, sums(dtype)))
 
 
 def constant(context: Context, values: NDArray[Any]) -> Arithmetic:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import PARTIES, Context
-from spark_mpc.protocols.rep3.replication import Pair, dealt, missing_part
+from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt, missing_part
 from spark_mpc.protocols.shares import Binary, Bits
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import packed, plane_words, unpacked
@@ -34,7 +34,7 @@ def input_binary(context: Context, owner: int, values: Words | None, length: int
 
     Cost: 1 round; the owner sends 8 bytes for each element, the others nothing.
     """
-    return Binary(dealt(context, owner, values, length, np.dtype(np.uint64), np.bitwise_xor))
+    return Binary(dealt(context, owner, values, length, XOR))
 
 
 def input_bits(context: Context, owner: int, values: NDArray[Any] | None, length: int) -> Bits:
@@ -43,7 +43,7 @@ def input_bits(context: Context, owner: int, values: NDArray[Any] | None, length
     Cost: 1 round; the owner sends 1 bit for each element, in whole words.
     """
     plane = None if values is None else packed(values)
-    return Bits(dealt(context, owner, plane, plane_words(length), np.dtype(np.uint64), np.bitwise_xor), length)
+    return Bits(dealt(context, owner, plane, plane_words(length), XOR), length)
 
 
 def open_binary(context: Context, shared: Binary, to: tuple[int, ...]) -> Words | None:

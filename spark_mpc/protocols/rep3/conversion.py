@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import Context
-from spark_mpc.protocols.rep3.replication import dealt
+from spark_mpc.protocols.rep3.replication import dealt, sums
 from spark_mpc.protocols.shares import Arithmetic, Bits
 from spark_mpc.ring.planes import unpacked
 
@@ -34,7 +34,7 @@ def bits_to_arithmetic(context: Context, bits: Bits, dtype: type[Any]) -> Arithm
     with context.step("inject"):
         first, second = (unpacked(part, len(bits)).astype(dtype) for part in bits.parts)
         known = first ^ second if context.me == 0 else None
-        c = dealt(context, 0, known, len(bits), np.dtype(dtype), np.subtract)
+        c = dealt(context, 0, known, len(bits), sums(dtype))
         nothing = np.zeros(len(bits), dtype)
         d = ((nothing, nothing), (nothing, second), (first, nothing))[context.me]
         both = context.reshared("product", _cross_terms(context, c, d))
@@ -42,7 +42,7 @@ def bits_to_arithmetic(context: Context, bits: Bits, dtype: type[Any]) -> Arithm
 
 
 def _cross_terms(context: Context, c: tuple[NDArray[Any], ...], d: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-    """This party's part of c d, where c = c_0 + c_1 and d = d_2: party 1 knows c_1 and d_2, party 2 knows c_0 and d_2."""
+    """This party's part of c d = (c_0 + c_1) d_2: party 1 knows c_1 and d_2, party 2 knows c_0 and d_2."""
     part = context.zero_sum(c[0].shape, c[0].dtype.type)
     if context.me == 1:
         part += c[0] * d[1]

@@ -6,7 +6,7 @@ import numpy as np
 
 from spark_mpc.protocols.rep3.boolean import conjunction, xor_public
 from spark_mpc.protocols.rep3.context import Context
-from spark_mpc.protocols.rep3.replication import Pair, dealt
+from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Bits
 from spark_mpc.ring.planes import WORD_BITS, plane_words, to_planes
 
@@ -29,7 +29,7 @@ def zero(context: Context, x: Arithmetic) -> Bits:
     for start in range(0, len(x), context.chunk):
         piece = slice(start, start + context.chunk)
         words = slice(start // WORD_BITS, start // WORD_BITS + plane_words(min(context.chunk, len(x) - start)))
-        for whole, part in zip(out, _zero_plane(context, x.map(lambda part, at=piece: part[at])), strict=True):
+        for whole, part in zip(out, _zero_plane(context, x.piece(piece)), strict=True):
             whole[words] = part
     return Bits((out[0], out[1]), len(x))
 
@@ -38,7 +38,7 @@ def _zero_plane(context: Context, x: Arithmetic) -> Pair:
     with context.step("zero"):
         shape = (WORD_BITS, plane_words(len(x)))
         known = to_planes(x.parts[0] + x.parts[1]) if context.me == 0 else None
-        differs = dealt(context, 0, known, shape, np.dtype(np.uint64), np.bitwise_xor)
+        differs = dealt(context, 0, known, shape, XOR)
         # parts of -d2: x_2 stands second at party 1 and first at party 2
         if context.me == 1:
             differs = differs[0], differs[1] ^ to_planes(-x.parts[1])

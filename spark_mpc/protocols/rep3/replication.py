@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,19 +10,33 @@ from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import Context
 
-__all__ = ["Pair", "dealt", "missing_part"]
+__all__ = ["XOR", "Kind", "Pair", "dealt", "missing_part", "sums"]
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
-def dealt(
-    context: Context,
-    owner: int,
-    values: NDArray[Any] | None,
-    shape: int | tuple[int, ...],
-    dtype: np.dtype[Any],
-    less: np.ufunc,
-) -> Pair:
+@dataclass(frozen=True)
+class Kind:
+    """How parts give a value.
+
+    Attributes:
+        dtype: of the parts.
+        less: takes a part away from a value.
+    """
+
+    dtype: np.dtype[Any]
+    less: np.ufunc
+
+
+XOR = Kind(np.dtype(np.uint64), np.bitwise_xor)
+
+
+def sums(dtype: type[Any]) -> Kind:
+    """By addition modulo 2^64 or 2^32."""
+    return Kind(np.dtype(dtype), np.subtract)
+
+
+def dealt(context: Context, owner: int, values: NDArray[Any] | None, shape: int | tuple[int, ...], kind: Kind) -> Pair:
     """Share what one party knows: x_i = F(k_i), x_i+1 = x - x_i, x_i+2 = 0 for owner i.
 
     Args:
@@ -29,8 +44,7 @@ def dealt(
         owner: who knows the values.
         values: at the owner; None elsewhere.
         shape: public.
-        dtype: of the values.
-        less: np.subtract or np.bitwise_xor.
+        kind: how the parts give the value.
 
     Guarantees: what the next party receives is uniform; the previous one receives nothing.
     Cost: 1 round; the owner sends the values' bytes once.
@@ -38,16 +52,16 @@ def dealt(
     label = context.label("input")
     if context.me == owner:
         assert values is not None
-        mask = context.own.words(shape, dtype.type)
-        rest = less(values, mask)
+        mask = context.own.words(shape, kind.dtype.type)
+        rest = kind.less(values, mask)
         context.channel.send(context.next, label, rest)
         return mask, rest
-    nothing = np.zeros(shape, dtype)
+    nothing = np.zeros(shape, kind.dtype)
     if context.previous == owner:
-        rest = np.empty(shape, dtype)
+        rest = np.empty(shape, kind.dtype)
         context.channel.receive(owner, label, rest)
         return rest, nothing
-    return nothing, context.following.words(shape, dtype.type)
+    return nothing, context.following.words(shape, kind.dtype.type)
 
 
 def missing_part(context: Context, parts: tuple[NDArray[Any], ...], to: tuple[int, ...]) -> NDArray[Any] | None:
