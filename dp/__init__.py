@@ -6,7 +6,7 @@ query = frame.groupBy("ward", keys=wards, max_groups=4, max_rows=4).agg(dp.count
 """
 
 from dp._about import DISTRIBUTION, __version__
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
 from dp.execution.release import Release
 from dp.frames.accessor import install_accessor, private
@@ -58,6 +58,7 @@ __all__ = [
     "PublicFacts",
     "PureDP",
     "Release",
+    "RenyiDP",
     "SparkMpcError",
     "Tuning",
     "__version__",

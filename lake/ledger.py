@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Self
 
-from dp.accounting.budget import Budget, budget_to_json
+from dp.accounting.budget import Budget, budget_to_json, fits, same_kind
 from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
@@ -336,16 +336,16 @@ class Ledger(BudgetLedger):
             raise LedgerError(self.path, problem, "ask for fewer cells in one release")
 
     def _check_price(self, price: Budget) -> None:
-        if type(price) is not type(self.capacity):
-            kind = type(self.capacity).__name__
-            raise InvalidArgument("price", price, f"ledger {str(self.path)!r} takes {kind} prices only")
-        if not any(vars(price).values()):
+        if not same_kind(price, self.capacity):
+            kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
+            raise InvalidArgument("price", price, f"ledger {str(self.path)!r} takes {kind}")
+        if not any(price.amounts.values()):
             raise InvalidArgument("price", price, "a claim costs more than nothing")
 
     def _check_affordable(self, db: sqlite3.Connection, price: Budget, now: float) -> None:
         """Compare the price with what is left; `now` is the time at which expired leases were reclaimed."""
         remaining = read_balance(db, self.capacity, now).remaining
-        if not all(amount <= vars(remaining)[name] for name, amount in vars(price).items()):
+        if not fits(price, remaining):
             raise BudgetExceeded(
                 f"asked {price}, remaining {remaining} of {self.capacity} on ledger {str(self.path)!r}:"
                 " ask for less, or ask its steward"

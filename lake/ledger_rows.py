@@ -6,10 +6,9 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from fractions import Fraction
 from typing import Literal
 
-from dp.accounting.budget import Budget, budget_from_json, budget_to_json
+from dp.accounting.budget import Budget, budget_from_json, budget_to_json, left_after, summed
 from dp.accounting.ledger import Claim, Entry
 
 __all__ = [
@@ -67,8 +66,7 @@ def read_balance(db: sqlite3.Connection, capacity: Budget, now: float) -> Balanc
     """Spent, reserved and remaining of a capacity; a lease that has run out by `now` holds nothing."""
     spent = _total(db.execute(_SPENT), capacity)
     reserved = _total(db.execute(_RESERVED, (now,)), capacity)
-    remaining = {name: amount - vars(spent)[name] - vars(reserved)[name] for name, amount in vars(capacity).items()}
-    return Balance(capacity, spent, reserved, type(capacity)(**remaining))
+    return Balance(capacity, spent, reserved, left_after(capacity, spent, reserved))
 
 
 def read_claim(db: sqlite3.Connection, ledger_id: str, column: Literal["claim_id", "request_id"], value: str) -> Claim:
@@ -115,11 +113,7 @@ def read_budget(text: str) -> Budget:
 
 
 def _total(prices: sqlite3.Cursor, capacity: Budget) -> Budget:
-    totals = dict.fromkeys(vars(capacity), Fraction(0))
-    for price, count in prices:
-        for name, amount in vars(read_budget(price)).items():
-            totals[name] += amount * count
-    return type(capacity)(**totals)
+    return summed(((read_budget(price), count) for price, count in prices), capacity)
 
 
 def _iso(seconds: float) -> str:

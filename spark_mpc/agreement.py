@@ -10,10 +10,9 @@ from dp.accounting.ledger import BudgetLedger
 from dp.execution.one_lake import Source
 from dp.planning.query import digest
 from spark_mpc.errors import SignatureRefused
-from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, shortened, transcript
+from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_secrets, shortened, transcript
 from spark_mpc.identity import AttemptKey, verify
 from spark_mpc.party import Party, Task
-from spark_mpc.ring.masks import PairKey
 from spark_mpc.talk import exchange
 from spark_mpc.transport.base import RENDEZVOUS
 
@@ -45,13 +44,13 @@ class Agreement:
     Attributes:
         run: its id.
         release_key: names the release in every ledger: the task and all data versions.
-        keys: the mask keys of this attempt.
+        secrets: what this party shares with each other in this attempt.
         standings: what every party's ledger holds of the release.
     """
 
     run: bytes
     release_key: str
-    keys: tuple[PairKey, ...] = field(repr=False)
+    secrets: Mapping[str, bytes] = field(repr=False)
     standings: Mapping[str, Standing]
 
     def resumes(self, party: str) -> bool:
@@ -105,7 +104,7 @@ def agree(party: Party, task: Task, greeting: Greeting) -> Agreement:
         theirs = Agreed.from_bytes(data, peer)
         _verify(party.federation.peer(peer).certificates, theirs, run, peer)
         standings[peer] = theirs.standing
-    return Agreement(run, key, pair_keys(party.name, greeting.attempt_key, greeting.hellos, run), standings)
+    return Agreement(run, key, pair_secrets(party.name, greeting.attempt_key, greeting.hellos), standings)
 
 
 def _standing(ledger: BudgetLedger, release_key: str) -> Standing:

@@ -12,8 +12,9 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from dp.accounting.ledger import Entry
+from dp.accounting.renyi import ORDERS
 from dp.errors import SparkMpcError
 from lake.ledger import Ledger
 
@@ -48,10 +49,11 @@ def ledger() -> None:
 @click.option("--epsilon", help='Pure or approximate differential privacy, such as "1" or "1/3".')
 @click.option("--delta", help='With --epsilon: approximate differential privacy, such as "1e-6".')
 @click.option("--rho", help="Zero-concentrated differential privacy.")
+@click.option("--orders", help='With --epsilon and --delta: count in Renyi orders, "usual" or such as "2,4,8,16".')
 @_told
-def create(path: Path, epsilon: str | None, delta: str | None, rho: str | None) -> None:
+def create(path: Path, epsilon: str | None, delta: str | None, rho: str | None, orders: str | None) -> None:
     """Create the ledger PATH with a capacity that never changes."""
-    with Ledger.create(path, capacity=_capacity(epsilon, delta, rho)) as made:
+    with Ledger.create(path, capacity=_capacity(epsilon, delta, rho, orders)) as made:
         click.echo(f"created {made.path}: capacity {made.capacity}")
 
 
@@ -83,11 +85,13 @@ def export(path: Path, form: str) -> None:
     click.echo(_FORMATS[form](rows), nl=False)
 
 
-def _capacity(epsilon: str | None, delta: str | None, rho: str | None) -> Budget:
-    if rho is not None and epsilon is None and delta is None:
+def _capacity(epsilon: str | None, delta: str | None, rho: str | None, orders: str | None) -> Budget:
+    if rho is not None and epsilon is None and delta is None and orders is None:
         return ZCDP(rho)
-    if epsilon is None or rho is not None:
-        raise click.UsageError("give --epsilon, or --epsilon and --delta, or --rho")
+    if epsilon is None or rho is not None or (orders is not None and delta is None):
+        raise click.UsageError("give --epsilon, or --epsilon and --delta, or --rho; --orders needs the second")
+    if orders is not None:
+        return RenyiDP.capacity(epsilon, delta, ORDERS if orders == "usual" else orders.split(","))
     return PureDP(epsilon) if delta is None else ApproxDP(epsilon, delta)
 
 

@@ -17,13 +17,13 @@ from dp.frames.grouped import GroupedFrame, PrivateQuery
 from dp.planning.aggregates import Aggregate
 from dp.planning.explanation import Explanation, explain_plan
 from dp.planning.keys import PrivateKeys
-from dp.planning.plan import NoiseParties, Plan, guarantee, make_plan
+from dp.planning.plan import Plan, guarantee, make_plan
 from dp.planning.query import NoiseFamily
-from spark_mpc.additive import SumProtocol
 from spark_mpc.errors import RunAborted
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.party import Party, Task
 from spark_mpc.run import run_party
+from spark_mpc.sums.base import SumProtocol
 
 __all__ = ["DISJOINT", "FederatedFrame", "FederatedGroups", "FederatedQuery", "Means", "Overlap"]
 
@@ -187,15 +187,15 @@ class FederatedQuery:
         file = means.file
         plan = self._plan(query, epsilon, delta, rho)
         opened_to = self._recipients(recipients)
-        cost = means.protocol.cost(len(file.parties), len(opened_to), plan.length)
+        cost = means.protocol.cost(file, opened_to, plan)
         sources = tuple(f"{party}: {q.frame.description}" for party, q in self.queries.items())
         others = [peer.name for peer in file.parties if peer.name not in self.queries]
         secret = (f"{', '.join(others)}: their part of {self.frame.name!r}, secret",) if others else ()
         more = {
             "Protocol": (
-                f"{means.protocol.name}, {len(file.parties)} parties, semi-honest, up to {file.t} of them colluding",
+                f"{means.protocol.name}, {len(file.parties)} parties, {means.protocol.trust(file)}",
                 f"{plan.noise.copies} noise parts, of which {plan.noise.honest} suffice alone",
-                f"{cost.rounds} rounds, {cost.payload_bytes:,} bytes of shares sent by a party",
+                f"{cost.rounds} rounds, {max(cost.sent_bytes):,} bytes of shares sent by a party",
             ),
             "Leaks": (
                 "the group keys, the bounds and everything else on this page; the parties' names and data versions",
@@ -275,7 +275,7 @@ class FederatedQuery:
             guarantee(epsilon, delta, rho),
             parties=parties,
             parties_per_unit=self.frame.parties_per_unit,
-            noise=NoiseParties(copies=parties, honest=parties - file.t),
+            noise=self.frame.means.protocol.noise_parties(file),
         )
 
     def _recipients(self, recipients: Sequence[str] | None) -> tuple[str, ...]:

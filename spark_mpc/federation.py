@@ -17,11 +17,12 @@ from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
 from dp.execution.local import LONG_CELLS
 from lake.table import Table
-from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federated_frame import FederatedFrame, Means, Overlap
 from spark_mpc.federation_file import FederationFile, Peer
 from spark_mpc.identity import Identity
 from spark_mpc.party import Party
+from spark_mpc.sums.additive import Additive
+from spark_mpc.sums.base import SumProtocol
 from spark_mpc.transport.base import Transport
 from spark_mpc.transport.memory import MemoryHub
 from spark_mpc.transport.tls import tls_transport

@@ -17,10 +17,9 @@ from typing import Literal
 from dp.planning.query import canonical, digest
 from spark_mpc.errors import Disagreement, WireError
 from spark_mpc.federation_file import differences
-from spark_mpc.identity import AttemptKey, derive
-from spark_mpc.ring.masks import KEY_BYTES, PairKey
+from spark_mpc.identity import AttemptKey
 
-__all__ = ["Agreed", "Hello", "Standing", "compare", "pair_keys", "shortened", "transcript"]
+__all__ = ["Agreed", "Hello", "Standing", "compare", "pair_secrets", "shortened", "transcript"]
 
 _NONCE_BYTES = 32
 _LONG_LIST_BYTES = 4096
@@ -162,22 +161,17 @@ class Agreed:
             return b""
 
 
-def pair_keys(me: str, attempt_key: AttemptKey, hellos: Mapping[str, Hello], run: bytes) -> tuple[PairKey, ...]:
-    """The mask keys of this attempt, one for every other party, in the order of their names.
+def pair_secrets(me: str, attempt_key: AttemptKey, hellos: Mapping[str, Hello]) -> dict[str, bytes]:
+    """What this party shares with each other party in this attempt alone, by the peer's name.
 
-    Guarantees: fresh for every attempt, since attempt keys and the run are; equal at both ends, which stand on
-        opposite sides of the mask; independent between pairs.
-    Source: RFC 7748 (X25519), RFC 5869 (HKDF).
+    Guarantees: fresh for every attempt, since attempt keys are; equal at both ends; independent between pairs.
+    Source: RFC 7748 (X25519).
     """
-    keys = []
-    for peer in sorted(hellos):
-        if peer == me:
-            continue
-        secret = attempt_key.shared_secret(_hex(hellos[peer].attempt_key, peer))
-        first, second = sorted((me, peer))
-        info = f"spark-mpc additive mask 1|{first}|{second}".encode()
-        keys.append(PairKey(derive(secret, salt=run, info=info, length=KEY_BYTES), adds=me == first))
-    return tuple(keys)
+    return {
+        peer: attempt_key.shared_secret(_hex(hello.attempt_key, peer))
+        for peer, hello in sorted(hellos.items())
+        if peer != me
+    }
 
 
 def _hex(text: str, party: str) -> bytes:

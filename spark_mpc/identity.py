@@ -29,6 +29,7 @@ __all__ = [
     "certificate_name",
     "derive",
     "fingerprint",
+    "pair_key",
     "party_name",
     "read_certificate",
     "verify",
@@ -235,6 +236,20 @@ class AttemptKey:
 def derive(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
     """`length` bytes from `secret` by HKDF with SHA-256 (RFC 5869); another `info` gives independent bytes."""
     return HKDF(algorithm=hashes.SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def pair_key(secret: bytes, *, run: bytes, purpose: str, pair: tuple[str, str], length: int) -> bytes:
+    """A key that two parties derive alike from what they share in one attempt, for one purpose.
+
+    Args:
+        secret: what the two share.
+        run: the attempt.
+        purpose: such as "additive mask 1"; another purpose gives an independent key.
+        pair: their names, in any order.
+        length: bytes.
+    """
+    first, second = sorted(pair)
+    return derive(secret, salt=run, info=f"spark-mpc {purpose}|{first}|{second}".encode(), length=length)
 
 
 def _self_signed(name: str, key: ec.EllipticCurvePrivateKey, start: datetime.datetime, end: datetime.datetime) -> str:

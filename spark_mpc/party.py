@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from dp.accounting.ledger import BudgetLedger
 from dp.execution.local import LONG_CELLS
 from dp.planning.plan import Plan
-from spark_mpc.additive import SumProtocol
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.identity import Identity
+from spark_mpc.sums.base import SumProtocol
 from spark_mpc.transport.base import Transport
 
 __all__ = ["STEPS", "Party", "Task"]

@@ -3,19 +3,17 @@
 agree     hello, compare, sign: one run, its keys, and what every ledger holds of the release
 reserve   this party's ledger claims the price, durably
 local     bounding and aggregation on this party's Spark
-noise     this party's part, once; what was noised is stored when the claim is armed
+noise     this party's part, once, or drawn under sharing; what can be opened later is stored when the claim is armed
 ready     nobody arms before everybody can
 arm       durable and final, before the first byte from which a result can follow
-open      masked uploads to the recipients, who add them up
+open      the noised sum, to the recipients
 commit    the ledger stores the release
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-
-import numpy as np
 
 from dp.accounting.ledger import Claim
 from dp.execution.leases import LEASE_SECONDS, keep_lease
@@ -24,10 +22,10 @@ from dp.execution.one_lake import Source, purpose
 from dp.execution.release import Release, StoredRelease
 from spark_mpc.agreement import Agreement, agree, greet
 from spark_mpc.errors import Disagreement, FederationError
-from spark_mpc.key_service import serve_keys
 from spark_mpc.party import Party, Task
 from spark_mpc.ring.masks import Words
-from spark_mpc.talk import exchange, open_sum, public_reason, take_leave
+from spark_mpc.sums.base import Joint, Work
+from spark_mpc.talk import exchange, public_reason, take_leave
 from spark_mpc.transport.base import RENDEZVOUS
 
 __all__ = ["run_party"]
@@ -94,18 +92,37 @@ def _contributed(
     if resumes and resumable is None:  # a fresh draw now would be a second one beside the peers' resumed vectors
         raise FederationError("this party's ledger has changed since it agreed to resume: run the query again")
     with staging_for(task.plan.length, source.spark, staging, party.long_cells) as directory:
+        joint = task.protocol.joint(_work(party, task, source, agreement, directory))
         if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
-            claim, noised = resumable.claim, Vector(task.plan.length, words=np.frombuffer(resumable.noised, "<u8"))
+            claim = resumable.claim
+            joint.resume(resumable.noised)
             _ready(party, agreement)
         else:
-            claim, noised = _noised_and_armed(party, task, source, agreement, directory)
+            claim = _prepared_and_armed(
+                party, task, source, agreement, lambda exact: joint.prepare(exact.staged(directory))
+            )
         party.enter("open")
-        return _opened(party, task, agreement, claim, _masked(task, agreement, source, noised))
+        return _opened(party, agreement, claim, joint)
 
 
-def _noised_and_armed(
-    party: Party, task: Task, source: Source, agreement: Agreement, directory: str
-) -> tuple[Claim, Vector]:
+def _work(party: Party, task: Task, source: Source, agreement: Agreement, directory: str) -> Work:
+    return Work(
+        me=party.name,
+        file=party.federation,
+        transport=party.transport,
+        run=agreement.run,
+        recipients=task.recipients,
+        plan=task.plan,
+        secrets=agreement.secrets,
+        spark=source.spark,
+        directory=directory,
+        enter=party.enter,
+    )
+
+
+def _prepared_and_armed(
+    party: Party, task: Task, source: Source, agreement: Agreement, prepare: Callable[[Vector], bytes]
+) -> Claim:
     party.enter("reserve")
     reserved = party.ledger.reserve(
         request_id=agreement.run.hex(),
@@ -121,16 +138,13 @@ def _noised_and_armed(
         party.enter("local")
         cells = local_cells(source.df, task.plan, partitions=source.partitions)
         exact = Vector.of_cells(cells, task.plan.length, partitions=source.partitions, long_cells=party.long_cells)
-        exact = exact.staged(directory)
-        party.enter("noise")
-        noised = exact.map(task.protocol.noise(task.plan)).staged(directory)
+        stored = prepare(exact)
         _ready(party, agreement)
         party.transport.check(agreement.run)  # a run that is over already would be paid for nothing
     claim = lease.claim  # nobody renews it any more
     party.enter("arm")
-    # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
-    party.ledger.arm(claim, b"" if noised.words is None else noised.words.astype("<u8").tobytes())
-    return claim, noised
+    party.ledger.arm(claim, stored)
+    return claim
 
 
 def _ready(party: Party, agreement: Agreement) -> None:
@@ -138,28 +152,14 @@ def _ready(party: Party, agreement: Agreement) -> None:
     exchange(party.transport, agreement.run, "ready", b"", 0)
 
 
-def _masked(task: Task, agreement: Agreement, source: Source, noised: Vector) -> Words:
-    """This party's upload: masked once, here or on the executors; the driver only joins masked words."""
-    if noised.words is not None:
-        return noised.map(task.protocol.mask(task.plan.length, agreement.keys)).collect()
-    with serve_keys(agreement.keys, _driver_host(source)) as ticket:
-        return noised.map(task.protocol.mask_on_executors(task.plan.length, ticket)).collect()
-
-
-def _driver_host(source: Source) -> str:
-    if (source.spark.conf.get("spark.master") or "").startswith("local"):
-        return "127.0.0.1"
-    return source.spark.conf.get("spark.driver.host") or "127.0.0.1"
-
-
-def _opened(party: Party, task: Task, agreement: Agreement, claim: Claim, masked: Words) -> StoredRelease | None:
+def _opened(party: Party, agreement: Agreement, claim: Claim, joint: Joint) -> StoredRelease | None:
     def commit(total: Words | None) -> StoredRelease | None:
         stored = None if total is None else StoredRelease(agreement.run.hex(), total)
         party.enter("commit")
         party.ledger.commit(claim, None if stored is None else stored.to_bytes())
         return stored
 
-    return open_sum(party.transport, agreement.run, task.recipients, masked, commit)
+    return joint.open(commit)
 
 
 def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | None:

@@ -31,6 +31,7 @@ __all__ = [
     "decode_reason",
     "decode_status",
     "encode_header",
+    "encode_label",
     "encode_reason",
     "encode_status",
     "step_bytes",
@@ -51,7 +52,7 @@ _STEP = re.compile(rb"[a-z0-9_-]+(/[a-z0-9_-]+)*")
 
 
 class Kind(enum.IntEnum):
-    """What a frame is; the first three are requests, the others replies."""
+    """What a frame is; the first three and the last are requests, the others replies."""
 
     MESSAGE = 1
     PING = 2
@@ -61,6 +62,7 @@ class Kind(enum.IntEnum):
     TAKEN = 6
     REFUSED = 7
     STATUS = 8
+    STREAM = 9  # a request: from now on this connection carries the run's stream, one way
 
 
 class RunState(enum.StrEnum):
@@ -108,11 +110,20 @@ def encode_header(header: Header) -> bytes:
     Raises:
         WireError: a step that is no label, or a run or incarnation of another length.
     """
-    step = _label(header.step.encode("utf-8"))
+    step = encode_label(header.step)
     if len(header.run) != RUN_BYTES or len(header.incarnation) != INCARNATION_BYTES:
         raise WireError(f"a run is named by {RUN_BYTES} bytes and a process by {INCARNATION_BYTES}")
     prefix = (_MAGIC, _VERSION, header.kind, len(step), header.run, header.incarnation, header.sequence, header.length)
     return _PREFIX.pack(*prefix) + step
+
+
+def encode_label(step: str) -> bytes:
+    """A step label as bytes.
+
+    Raises:
+        WireError: no label.
+    """
+    return _label(step.encode("utf-8"))
 
 
 def step_bytes(prefix: bytes) -> int:
@@ -200,7 +211,7 @@ def decode_status(payload: bytes) -> Status:
         state, step, reason = fields.pop("state"), fields.pop("step"), fields.pop("reason")
         if fields:
             raise WireError("a status has three fields")
-        _label(step.encode("utf-8"))
+        encode_label(step)
         return Status(RunState(state), step, decode_reason(reason.encode("utf-8")))
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise WireError("a status names state, step and reason") from None

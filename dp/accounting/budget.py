@@ -1,17 +1,32 @@
-"""Privacy budgets as exact values: pure, approximate and zero-concentrated differential privacy.
+"""Privacy budgets as exact values: pure, approximate, zero-concentrated and Renyi differential privacy.
 
 Amounts of one kind add up and compare exactly: ten times "0.1" is "1", not 0.9999999999999999.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Self
 
+from dp.accounting.renyi import RenyiDP
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 
-__all__ = ["ZCDP", "ApproxDP", "Budget", "PureDP", "budget_from_json", "budget_to_json"]
+__all__ = [
+    "ZCDP",
+    "ApproxDP",
+    "Budget",
+    "PureDP",
+    "RenyiDP",
+    "budget_from_json",
+    "budget_to_json",
+    "fits",
+    "left_after",
+    "same_kind",
+    "summed",
+]
 
 
 def _amount(value: Exact, parameter: str) -> Fraction:
@@ -21,8 +36,26 @@ def _amount(value: Exact, parameter: str) -> Fraction:
     return amount
 
 
+class _Amounts:
+    """A budget that its amounts make up, all of which a claim has to fit."""
+
+    @classmethod
+    def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
+        """From what `amounts` returned; none is negative."""
+        return cls(**amounts)
+
+    @property
+    def amounts(self) -> dict[str, Fraction]:
+        """Every amount by its name."""
+        return dict(vars(self))
+
+    def fits_in(self, left: Self) -> bool:
+        """Whether a claim of this price may be granted where so much is left."""
+        return all(amount <= left.amounts[name] for name, amount in self.amounts.items())
+
+
 @dataclass(frozen=True, init=False)
-class PureDP:
+class PureDP(_Amounts):
     """Pure differential privacy: an amount of epsilon.
 
     Args:
@@ -49,7 +82,7 @@ class PureDP:
 
 
 @dataclass(frozen=True, init=False)
-class ApproxDP:
+class ApproxDP(_Amounts):
     """Approximate differential privacy under basic composition: epsilons add, deltas add.
 
     Args:
@@ -87,7 +120,7 @@ class ApproxDP:
 
 
 @dataclass(frozen=True, init=False)
-class ZCDP:
+class ZCDP(_Amounts):
     """Zero-concentrated differential privacy (Bun and Steinke 2016): rhos add.
 
     Args:
@@ -113,15 +146,50 @@ class ZCDP:
         return f"rho={_shown(self.rho)}"
 
 
-Budget = PureDP | ApproxDP | ZCDP
+Budget = PureDP | ApproxDP | ZCDP | RenyiDP
 
-_KINDS: dict[str, type[PureDP] | type[ApproxDP] | type[ZCDP]] = {"pure": PureDP, "approx": ApproxDP, "zcdp": ZCDP}
+_KINDS: dict[str, type[Budget]] = {"pure": PureDP, "approx": ApproxDP, "zcdp": ZCDP, "renyi": RenyiDP}
+_READERS: dict[str, Callable[[Mapping[str, str]], Budget]] = {
+    "pure": lambda amounts: PureDP(**amounts),
+    "approx": lambda amounts: ApproxDP(**amounts),
+    "zcdp": lambda amounts: ZCDP(**amounts),
+    "renyi": RenyiDP.read,
+}
+
+
+def same_kind(one: Budget, other: Budget) -> bool:
+    """Whether two budgets add up: they are of one kind and, where it has orders, of the same orders."""
+    return type(one) is type(other) and one.amounts.keys() == other.amounts.keys()
+
+
+def fits(price: Budget, left: Budget) -> bool:
+    """Whether a claim may be granted where so much is left; both of one kind."""
+    return price.fits_in(left)  # type: ignore[arg-type]
+
+
+def summed(prices: Iterable[tuple[Budget, int]], like: Budget) -> Budget:
+    """The sum of prices, each so many times; nothing, of the same kind as `like`, where there are none."""
+    totals = dict.fromkeys(like.amounts, Fraction(0))
+    for price, count in prices:
+        for name, amount in price.amounts.items():
+            totals[name] += amount * count
+    return like.of_amounts(totals)
+
+
+def left_after(capacity: Budget, *spent: Budget) -> Budget:
+    """What is left of a capacity, so that all of them add up to it exactly; all of one kind.
+
+    Raises:
+        InvalidArgument: more was spent than there was, of a kind that never allows it.
+    """
+    amounts = {name: amount - sum(one.amounts[name] for one in spent) for name, amount in capacity.amounts.items()}
+    return capacity.of_amounts(amounts)
 
 
 def budget_to_json(budget: Budget) -> dict[str, str]:
     """The budget as a JSON object: its kind and each amount as an exact fraction, "1/10"."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(budget, cls))
-    return {"kind": kind, **{name: str(amount) for name, amount in vars(budget).items()}}
+    return {"kind": kind, **{name: str(amount) for name, amount in budget.amounts.items()}}
 
 
 def budget_from_json(data: dict[str, str]) -> Budget:
@@ -135,7 +203,7 @@ def budget_from_json(data: dict[str, str]) -> Budget:
         raise InvalidArgument("kind", kind, f"a budget is one of {sorted(_KINDS)}")
     amounts = {name: value for name, value in data.items() if name != "kind"}
     try:
-        return _KINDS[kind](**amounts)
+        return _READERS[kind](amounts)
     except TypeError:
         raise InvalidArgument("budget", data, f"give exactly the amounts of a {kind} budget") from None
 

@@ -22,6 +22,7 @@ __all__ = [
     "distributed_gaussian_variance",
     "gaussian_variance",
     "laplace_scale",
+    "renyi_epsilon",
     "zcdp_epsilon",
     "zcdp_rho",
 ]
@@ -78,14 +79,13 @@ def zcdp_epsilon(rho: Fraction, delta: Fraction) -> Fraction:
         delta: 0 < delta < 1, exact.
 
     Returns:
-        The bound of the source at the best order found, rounded up to a multiple of 10^-15.
+        `renyi_epsilon` of a rho at the best order a that was found.
 
     Raises:
         InvalidArgument: rho < 0, or a delta outside (0, 1).
 
     Source:
-        Canonne, Kamath and Steinke 2020, the conversion from Renyi divergences: for every order a > 1,
-        epsilon = a rho + (log(1 / delta) - log(a)) / (a - 1) + log(1 - 1 / a).
+        Bun and Steinke 2016, Definition 1.1: rho-zCDP is a divergence of at most a rho at every order a > 1.
     """
     _open_unit("delta", delta)
     if rho < 0:
@@ -94,7 +94,29 @@ def zcdp_epsilon(rho: Fraction, delta: Fraction) -> Fraction:
         return Fraction(0)
     approximate = float(rho)
     excess = _best_excess_order(lambda x: (1 + x) * approximate + _overheads(x, delta))
-    epsilon = (1 + excess) * rho + _overhead_above(excess, delta)
+    return renyi_epsilon((1 + excess) * rho, 1 + excess, delta)
+
+
+def renyi_epsilon(loss: Fraction, order: Fraction, delta: Fraction) -> Fraction:
+    """An epsilon such that a Renyi divergence of one order implies (epsilon, delta)-differential privacy.
+
+    Args:
+        loss: the divergence, exact.
+        order: > 1, exact.
+        delta: 0 < delta < 1, exact.
+
+    Returns:
+        The bound of the source, at least 0, rounded up to a multiple of 10^-15.
+
+    Raises:
+        InvalidArgument: an order of at most 1, or a delta outside (0, 1).
+
+    Source:
+        Canonne, Kamath and Steinke 2020, section 2.3: loss + (log(1 / delta) - log(a)) / (a - 1) + log(1 - 1 / a).
+    """
+    _open_unit("delta", delta)
+    _positive("order - 1", order - 1)
+    epsilon = loss + _overhead_above(order - 1, delta)
     return Fraction(math.ceil(max(epsilon, Fraction(0)) * 10**_DIGITS), 10**_DIGITS)
 
 

@@ -14,7 +14,17 @@ from fractions import Fraction
 from dp.accounting.calibration import distributed_gaussian_rho
 from dp.errors import InvalidArgument
 
-__all__ = ["Composed", "DeltaEvent", "Event", "GaussianEvent", "PureEvent", "ZcdpEvent", "compose", "leaves"]
+__all__ = [
+    "Composed",
+    "DeltaEvent",
+    "Event",
+    "GaussianEvent",
+    "LaplaceEvent",
+    "PureEvent",
+    "ZcdpEvent",
+    "compose",
+    "leaves",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,26 @@ class PureEvent(Event):
     def __post_init__(self) -> None:
         super().__post_init__()
         _not_negative("epsilon", self.epsilon)
+
+
+@dataclass(frozen=True)
+class LaplaceEvent(PureEvent):
+    """Discrete Laplace noise on a vector of integers: a pure event whose Renyi divergences are known exactly.
+
+    Args:
+        epsilon: >= 0, exact.
+        scale: of the noise, > 0, exact; the vector's l1 sensitivity is at most epsilon * scale.
+
+    Raises:
+        InvalidArgument: a negative epsilon, or a scale that is not positive.
+    """
+
+    scale: Fraction
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale <= 0:
+            raise InvalidArgument("scale", self.scale, "give a scale > 0")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import reduce
-from operator import add
+from fractions import Fraction
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
+from dp.accounting.budget import Budget, budget_to_json, fits, left_after, same_kind, summed
 from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable
 from dp.errors import BudgetExceeded, InvalidArgument
 
 __all__ = ["ScratchLedger"]
 
-_PLENTY = 10**9
+_PLENTY = Fraction(10**9)
+_GREATEST_DELTA = Fraction(999_999, 10**6)
 
 
 @dataclass
@@ -46,14 +46,9 @@ class ScratchLedger(BudgetLedger):
         self._releases: dict[str, bytes] = {}
 
     @classmethod
-    def plenty(cls, kind: type[Budget]) -> ScratchLedger:
-        """A ledger of one kind of budget that no dry run exhausts."""
-        whole: dict[type, Budget] = {
-            PureDP: PureDP(_PLENTY),
-            ApproxDP: ApproxDP(_PLENTY, "0.999999"),
-            ZCDP: ZCDP(_PLENTY),
-        }
-        return cls(whole[kind])
+    def plenty(cls, like: Budget) -> ScratchLedger:
+        """A ledger of the same kind of budget as another that no dry run exhausts."""
+        return cls(like.of_amounts({name: _GREATEST_DELTA if name == "delta" else _PLENTY for name in like.amounts}))
 
     @property
     def capacity(self) -> Budget:
@@ -75,7 +70,7 @@ class ScratchLedger(BudgetLedger):
 
     def remaining(self) -> Budget:
         """What a new claim may take."""
-        return _minus(self._capacity, self._sum("armed", "spent", "reserved"))
+        return left_after(self._capacity, self._sum("armed", "spent", "reserved"))
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first."""
@@ -109,11 +104,12 @@ class ScratchLedger(BudgetLedger):
         """
         if request_id in self._lines:
             return self._lines[request_id].claim
-        if type(price) is not type(self._capacity):
-            remedy = f"this ledger takes {type(self._capacity).__name__} prices only"
+        if not same_kind(price, self._capacity):
+            kind = f"{type(self._capacity).__name__} prices only, each of {', '.join(self._capacity.amounts)}"
+            remedy = f"this ledger takes {kind}"
             raise InvalidArgument("price", str(price), remedy)
         remaining = self.remaining()
-        if not all(amount <= vars(remaining)[name] for name, amount in vars(price).items()):
+        if not fits(price, remaining):
             raise BudgetExceeded(f"asked {price}, remaining {remaining} of {self._capacity} on a scratch ledger")
         claim_id, now = secrets.token_hex(16), _now()
         claim = Claim(claim_id, self.ledger_id, request_id, price, release_key, 0, float("inf"))
@@ -164,8 +160,7 @@ class ScratchLedger(BudgetLedger):
         return Resumable(found[-1].claim, found[-1].noised or b"") if found else None
 
     def _sum(self, *states: EntryState) -> Budget:
-        prices = (entry.price for entry in self.entries() if entry.state in states)
-        return reduce(add, prices, _minus(self._capacity, self._capacity))
+        return summed(((entry.price, 1) for entry in self.entries() if entry.state in states), self._capacity)
 
     def _line(self, claim: Claim, *states: EntryState) -> _Line:
         line = self._lines.get(claim.request_id)
@@ -178,11 +173,6 @@ class ScratchLedger(BudgetLedger):
 
 def _become(line: _Line, state: EntryState) -> None:
     line.entry = replace(line.entry, state=state, updated_at=_now())
-
-
-def _minus(whole: Budget, part: Budget) -> Budget:
-    assert type(whole) is type(part)  # `reserve` takes no other
-    return whole.minus(part)  # type: ignore[arg-type]
 
 
 def _now() -> str:

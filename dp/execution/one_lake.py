@@ -67,7 +67,7 @@ def paying_ledger(source: Source, ledger: BudgetLedger | None, asked: Budget) ->
         InvalidArgument: rows to protect without a ledger, or with one that forgets.
     """
     if source.synthetic:
-        return ScratchLedger.plenty(type(asked if ledger is None else ledger.capacity))
+        return ScratchLedger.plenty(asked if ledger is None else ledger.capacity)
     if ledger is None or isinstance(ledger, ScratchLedger):
         remedy = "give the owner's ledger: only synthetic rows, as of `synthetic()`, are released without one"
         raise InvalidArgument("ledger", None if ledger is None else type(ledger).__name__, remedy)
@@ -79,7 +79,7 @@ def paying_ledger(source: Source, ledger: BudgetLedger | None, asked: Budget) ->
 def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: str | None) -> Release:
     """Run a plan on one owner's rows; see `PrivateQuery.release`."""
     key = release_key(plan, {source.name: source.data_version})
-    price = plan.price(type(ledger.capacity))
+    price = plan.price(ledger.capacity)
     stored = ledger.stored_release(key)
     if stored is not None:
         made = StoredRelease.from_bytes(stored, plan)
@@ -94,7 +94,7 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
     run_id = secrets.token_hex(32)
     claim = ledger.reserve(
         request_id=run_id,
-        price=plan.price(type(ledger.capacity)),
+        price=plan.price(ledger.capacity),
         table=source.name,
         data_version=source.data_version,
         release_key=key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from dp.accounting.budget import ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.accounting.calibration import zcdp_rho
 from dp.errors import InvalidArgument
 from dp.planning.keys import PrivateKeys
@@ -60,8 +60,10 @@ def families(asked: Budget, query: Query, *, honest: int) -> list[Family]:
     elif isinstance(asked, ApproxDP):
         gaussian = Family(zcdp_rho(asked.epsilon, asked.delta))
         possible = [gaussian] if honest > 1 else [Family(PureDP(asked.epsilon)), gaussian]
-    else:
+    elif isinstance(asked, ZCDP):
         possible = [Family(asked.rho)]
+    else:
+        raise InvalidArgument("guarantee", str(asked), "ledgers count by orders: ask for epsilon, epsilon and delta, or rho")
     wanted = [family for family in possible if query.noise in ("best", family.name)]
     if not wanted:
         remedy = f"this guarantee is given by {possible[0].name} noise: ask for that, or give epsilon with a delta"

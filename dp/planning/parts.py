@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dp.accounting.budget import PureDP
 from dp.accounting.calibration import distributed_gaussian_variance, gaussian_variance, laplace_scale
-from dp.accounting.events import GaussianEvent, PureEvent, ZcdpEvent
+from dp.accounting.events import GaussianEvent, LaplaceEvent, PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.noise.choice import Peeling
 from dp.noise.entropy import RandomSource
@@ -122,7 +122,8 @@ def calibrated(
             return pure_choice(measure, sensitivity, amount.epsilon)
         return concentrated_choice(measure, sensitivity, amount)
     if isinstance(amount, PureDP):
-        return DiscreteLaplace(laplace_scale(max(sensitivity.l1, 1), amount.epsilon)), PureEvent(amount.epsilon)
+        scale = laplace_scale(max(sensitivity.l1, 1), amount.epsilon)
+        return DiscreteLaplace(scale), LaplaceEvent(amount.epsilon, scale)
     return _gaussian(sensitivity, amount, noise, cells)
 
 

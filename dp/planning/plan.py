@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.accounting.accountants import price
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_to_json
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, budget_to_json
 from dp.accounting.events import Composed, DeltaEvent, Event, PureEvent
+from dp.accounting.renyi import ORDERS
 from dp.accounting.splits import greatest_factor
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
@@ -94,19 +95,23 @@ class Plan:
         """The plan of the vector for private keys that were chosen: the same noise, another number of groups."""
         return replace(self, keys=keys, parts=tuple(_located(self.parts, len(keys))))
 
-    def price(self, kind: type[Budget]) -> Budget:
+    def price(self, like: Budget | type[Budget]) -> Budget:
         """What the release costs on a ledger of this kind.
+
+        Args:
+            like: the ledger's capacity; or a kind of budget, of the usual orders where it has orders.
 
         Raises:
             InvalidArgument: the guarantee cannot be expressed in this kind (Gaussian noise on a pure ledger).
         """
+        kind = like if isinstance(like, type) else type(like)
         if isinstance(self.guarantee, kind):
             return self.guarantee
-        if isinstance(self.guarantee, ZCDP):
+        if isinstance(self.guarantee, ZCDP) and kind is not RenyiDP:
             raise InvalidArgument(
                 "rho", str(self.guarantee.rho), f"this ledger counts in {kind.__name__}: give epsilon"
             )
-        return price(Composed(self.events), kind)
+        return price(Composed(self.events), kind, orders=like.orders if isinstance(like, RenyiDP) else ORDERS)
 
     @property
     def events(self) -> tuple[Event, ...]:

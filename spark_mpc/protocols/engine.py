@@ -6,7 +6,7 @@ implement it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -17,7 +17,10 @@ from spark_mpc.protocols.cost import Cost
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
 from spark_mpc.ring.masks import Words
 
-__all__ = ["Costs", "Engine"]
+__all__ = ["Combination", "Costs", "Engine"]
+
+Combination = Callable[[NDArray[Any]], NDArray[Any]]
+"""A public map of ring elements, linear modulo the ring."""
 
 EVERYBODY = (0, 1, 2)
 
@@ -31,12 +34,15 @@ class Costs(Protocol):
     def open_words(self, length: int, dtype: type[Any], to: tuple[int, ...]) -> Cost: ...
     def open_bits(self, length: int, to: tuple[int, ...]) -> Cost: ...
     def multiply(self, length: int, dtype: type[Any]) -> Cost: ...
-    def dot(self, rows: int) -> Cost: ...
+    def dot(self, rows: int, dtype: type[Any] = np.uint64) -> Cost: ...
     def matmul(self, rows: int, columns: int) -> Cost: ...
     def conjunction(self, words: int) -> Cost: ...
     def negative(self, length: int) -> Cost: ...
     def zero(self, length: int) -> Cost: ...
+    def zero_binary(self, length: int, width: int) -> Cost: ...
+    def precedes(self, length: int, sums: int, planes: int) -> Cost: ...
     def bits_to_arithmetic(self, length: int, dtype: type[Any]) -> Cost: ...
+    def combined_bits(self, length: int, results: int, dtype: type[Any]) -> Cost: ...
     def to_binary(self, length: int) -> Cost: ...
     def shuffled(self, length: int, widths: Sequence[int]) -> Cost: ...
 
@@ -129,8 +135,19 @@ class Engine(Protocol):
     def zero(self, x: Arithmetic) -> Bits:
         """Whether elements are zero."""
 
+    def zero_binary(self, x: Binary, width: int) -> Bits:
+        """Whether the lowest `width` bits of words are zero."""
+
+    def precedes(
+        self, x: Sequence[Arithmetic | Binary], y: Sequence[Arithmetic | Binary], widths: Sequence[int]
+    ) -> Bits:
+        """Whether rows of columns x come before those of y in lexicographic order."""
+
     def bits_to_arithmetic(self, bits: Bits, dtype: type[Any] = np.uint64) -> Arithmetic:
         """Bits as zeros and ones of the ring."""
+
+    def combined_bits(self, bits: Bits, combine: Combination, dtype: type[Any] = np.uint64) -> Arithmetic:
+        """A public linear map of bits as zeros and ones of the ring, at the price of its results."""
 
     def to_binary(self, x: Arithmetic) -> Binary:
         """The same words, shared by exclusive or."""

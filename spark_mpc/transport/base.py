@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NoReturn, Protocol, Self
 
 from spark_mpc.wire import RUN_BYTES
 
-__all__ = ["RENDEZVOUS", "RENDEZVOUS_STEPS", "Progress", "Tap", "Traffic", "Transport"]
+__all__ = ["RENDEZVOUS", "RENDEZVOUS_STEPS", "Pipe", "Progress", "Streams", "Tap", "Traffic", "Transport", "Watch"]
 
 RENDEZVOUS = bytes(RUN_BYTES)
 RENDEZVOUS_STEPS = ("hello", "check")
@@ -43,6 +43,77 @@ class Traffic:
         return dataclasses.replace(
             self, received_messages=self.received_messages + 1, received_bytes=self.received_bytes + length
         )
+
+
+class Pipe(Protocol):
+    """Bytes between two parties, used one way by one thread at a time."""
+
+    def write_some(self, data: memoryview) -> int:
+        """Give away the first bytes of `data` without waiting; returns how many, 0 if none are taken now.
+
+        What was not taken must be what is given next.
+
+        Raises:
+            ConnectionError: the other end is gone.
+        """
+
+    def await_room(self, seconds: float) -> None:
+        """Wait until bytes may be taken, or so long."""
+
+    def read_some(self, room: memoryview) -> int:
+        """Write what has come into `room`, one byte at least; returns how many.
+
+        Raises:
+            TimeoutError: nothing came in a moment.
+            ConnectionError: the other end is gone.
+        """
+
+    def interrupt(self) -> None:
+        """End it from any thread; whoever uses it gets a ConnectionError."""
+
+    def close(self) -> None:
+        """Close it; only when no thread uses it."""
+
+
+class Watch(Protocol):
+    """What a stream asks and tells about a peer in a run."""
+
+    def check(self) -> None:
+        """Raise if the run is over or the peer is lost."""
+
+    def patience(self) -> Callable[[], None]:
+        """A `check` for one long wait, which is reported as progress."""
+
+    def broke(self, step: str) -> NoReturn:
+        """Find out why a stream broke, and raise it.
+
+        Raises:
+            PeerLost, RunAborted, AbortedByPeer: as the class says.
+        """
+
+    def sent(self, step: str, payload: memoryview) -> None:
+        """A message was sent."""
+
+    def received(self, length: int) -> None:
+        """A message was received."""
+
+
+class Streams(Watch, Protocol):
+    """The two streams of a run with one peer, one each way; see `spark_mpc.transport.streams`."""
+
+    def dial(self) -> Pipe:
+        """Open the stream to the peer.
+
+        Raises:
+            PeerLost, RunAborted, AbortedByPeer, CertificateRefused, WireError: as for `Transport.send`.
+        """
+
+    def accept(self) -> Pipe:
+        """The stream that the peer opens to this party.
+
+        Raises:
+            PeerLost, RunAborted, AbortedByPeer: as the class says.
+        """
 
 
 class Transport(Protocol):
@@ -105,6 +176,9 @@ class Transport(Protocol):
 
     def receive_into(self, peer: str, run: bytes, step: str, buffer: memoryview) -> None:
         """Like `receive`, into a writable buffer whose length the message must have; undefined after an error."""
+
+    def streams(self, peer: str, run: bytes) -> Streams:
+        """The streams of a run with a peer, for messages in lockstep that nobody acknowledges; once for each peer."""
 
     def check(self, run: bytes) -> None:
         """Return if the run is open and every peer is there or has finished it; to be called before a step that costs.

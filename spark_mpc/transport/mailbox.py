@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from spark_mpc.errors import PeerLost, WireError
-from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Progress, Traffic
-from spark_mpc.transport.runs import Line, Run, Sink
+from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Pipe, Progress, Traffic
+from spark_mpc.transport.runs import Line, Run, Runs, Sink
 from spark_mpc.wire import INLINE_BYTES, Header, RunState, Status
 
 __all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox"]
@@ -21,7 +21,6 @@ __all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox"]
 POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 1.0  # a wait that is shorter is not worth a progress line
 _MAX_WAITING = 64  # short messages of one peer and run that nobody has received yet
-_MAX_CLOSED_RUNS = 256  # runs that are over are remembered, so that pings about them are answered
 
 Fill = Callable[[memoryview], None]
 """Writes a message's payload into the buffer that the mailbox gives, or raises."""
@@ -49,7 +48,7 @@ class Mailbox:
         self._rendezvous_seconds = rendezvous_seconds
         self._on_progress = on_progress
         self._changed = threading.Condition()
-        self._runs: dict[bytes, Run] = {}
+        self._runs = Runs()
         self._greetings: dict[tuple[str, str], tuple[bytes, bytes]] = {}  # (peer, step) -> (incarnation, payload)
         self._met: dict[str, bytes] = {}  # the process of each peer whose greeting was received last
         self._withdrawn: dict[str, str] = {}  # ... and why it took that greeting back
@@ -63,35 +62,35 @@ class Mailbox:
             if run in self._runs or run == RENDEZVOUS:
                 raise WireError("a run begins once: derive a fresh one for every attempt")
             self._runs[run] = Run({peer: Line(self._met.get(peer)) for peer in self._peers})
-            self._forget_old_runs()
+            self._runs.forget_old()
             for peer, reason in self._withdrawn.items():
-                self._end(run, peer, reason)
+                self._runs.end(run, peer, reason)
             self._changed.notify_all()
 
     def finish(self, run: bytes) -> None:
         """Close a run that went well."""
         with self._changed:
-            known = self._runs.get(run)
-            if known is not None and known.state is RunState.OPEN:
-                known.state = RunState.FINISHED
+            self._runs.finish(run)
             self._changed.notify_all()
 
     def abort(self, run: bytes, reason: str) -> None:
         """Close a run that did not, on this party's own account."""
         with self._changed:
-            self._end(run, None, reason)
+            self._runs.end(run, None, reason)
             self._changed.notify_all()
 
     def close(self) -> None:
         """Let every wait end."""
         with self._changed:
             self._closed = True
+            for known in self._runs.values():
+                known.close_streams()
             self._changed.notify_all()
 
     def take(self, peer: str, run: bytes, sink: Sink) -> None:
         """Wait until the peer's next message in the run is in the sink."""
         with self._changed:
-            known = self._open_run(run)
+            known = self._runs.open(run)
             line = known.lines[peer]
             if line.sink is not None:
                 raise WireError(f"another thread already receives from {peer} in this run")
@@ -104,6 +103,19 @@ class Mailbox:
                     self._changed.wait(POLL_SECONDS)
                 line.sink = None
             known.traffic = known.traffic.received(len(sink.result))
+
+    def take_stream(self, peer: str, run: bytes) -> Pipe:
+        """Wait for the stream that the peer opens to this party; it belongs to the caller from now on."""
+        with self._changed:
+            line = self._runs.open(run).lines[peer]
+            for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):
+                if line.stream is not None:
+                    stream, line.stream = line.stream, None
+                    return stream
+                self.check(run, peer)
+                if line.finished or line.streamed:
+                    raise PeerLost(peer, line.peer_step, "it has no stream in this run: do all parties run this plan?")
+        raise AssertionError("waiting ends by return or raise")
 
     def take_greeting(self, peer: str, step: str) -> tuple[bytes, bytes]:
         """Wait for the peer's newest greeting: (its process, payload)."""
@@ -123,18 +135,18 @@ class Mailbox:
         self._refuse_closed()
         if run == RENDEZVOUS:
             return
-        line = self._open_run(run).lines[peer]
+        line = self._runs.open(run).lines[peer]
         if line.lost is not None:
             raise PeerLost(peer, line.peer_step, line.lost)
 
     def check_open(self, run: bytes) -> None:
         """Raise if the run is over."""
-        self._open_run(run)
+        self._runs.open(run)
 
     def check_all(self, run: bytes) -> None:
         """Raise if the run is over, or a peer that has not finished it is lost."""
         for peer in self._peers:
-            line = self._open_run(run).lines[peer]
+            line = self._runs.open(run).lines[peer]
             if not line.finished:
                 self.check(run, peer)
 
@@ -188,6 +200,33 @@ class Mailbox:
             else:
                 self._hand_over(peer, line, header, fill, check)
 
+    def accept_stream(self, peer: str, header: Header, welcome: Callable[[], Pipe], check: Check) -> None:
+        """Keep a stream of a peer whose certificate was checked until the party takes it, or the run ends.
+
+        Args:
+            peer: who opens it.
+            header: what names the run.
+            welcome: tells the peer that it may; returns the stream, which belongs to the mailbox from then on.
+            check: is asked while the run is awaited.
+
+        Raises:
+            WireError: refused.
+            RunAborted: the run was aborted here.
+        """
+        self._await_begin(header.run, check)
+        with self._changed:
+            line = self._runs.open(header.run).lines[peer]
+            refusal = line.no_stream(header)
+            if refusal is not None:
+                raise WireError(refusal)
+            line.opening = True
+        stream = welcome()
+        with self._changed:
+            line.stream = stream
+            self._changed.notify_all()
+            if self._closed or self._runs.get(header.run) is not ...:
+                pass
+
     def status(self, run: bytes) -> Status:
         """What this party answers to a ping about the run."""
         with self._changed:
@@ -200,9 +239,9 @@ class Mailbox:
     def runs_to_watch(self, peer: str, patience_seconds: float) -> list[bytes]:
         """The open runs in which the peer must be watched; waits a while if there are none."""
         with self._changed:
-            if not self._watched(peer) and not self._closed:
+            if not self._runs.watched(peer) and not self._closed:
                 self._changed.wait(patience_seconds)
-            return self._watched(peer)
+            return self._runs.watched(peer)
 
     def heard(self, peer: str, run: bytes, incarnation: bytes, status: Status) -> None:
         """A peer answered a ping."""
@@ -216,7 +255,7 @@ class Mailbox:
                 line.lost = line.lost or "it was restarted: begin a new attempt"
             line.finished = line.finished or status.state is RunState.FINISHED
             if status.state is RunState.ABORTED:
-                self._end(run, peer, status.reason)
+                self._runs.end(run, peer, status.reason)
             self._changed.notify_all()
 
     def lost(self, peer: str, run: bytes, reason: str) -> None:
@@ -233,35 +272,10 @@ class Mailbox:
             if run == RENDEZVOUS:
                 self._withdraw(peer, incarnation, reason)
             else:
-                self._end(run, peer, reason)
+                self._runs.end(run, peer, reason)
             self._changed.notify_all()
 
     # -- inside --------------------------------------------------------------------------------------------------------
-
-    def _open_run(self, run: bytes) -> Run:
-        known = self._runs.get(run)
-        if known is None:
-            raise WireError("the run has not begun here: call begin first")
-        known.require_open()
-        return known
-
-    def _watched(self, peer: str) -> list[bytes]:
-        return [
-            run
-            for run, known in self._runs.items()
-            if known.state is RunState.OPEN and not known.lines[peer].finished and known.lines[peer].lost is None
-        ]
-
-    def _end(self, run: bytes, peer: str | None, reason: str) -> None:
-        known = self._runs.get(run)
-        if known is not None and known.state is RunState.OPEN:
-            known.ended_by, known.reason = peer, reason
-            known.state = RunState.ABORTED  # last: `check` reads without the lock
-
-    def _forget_old_runs(self) -> None:
-        over = [run for run, known in self._runs.items() if known.state is not RunState.OPEN]
-        for run in over[: max(0, len(over) - _MAX_CLOSED_RUNS)]:
-            del self._runs[run]
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -291,7 +305,7 @@ class Mailbox:
                 if line.finished and not line.busy:
                     raise PeerLost(peer, line.peer_step, f"it finished the run without sending {sink.step!r}")
             else:
-                self._open_run(run)
+                self._runs.open(run)
 
     def _deliver_stored(self, line: Line, sink: Sink) -> None:
         step, payload = line.arrived.popleft()
@@ -319,14 +333,14 @@ class Mailbox:
             self._withdrawn[peer] = reason
             for run, known in self._runs.items():
                 if known.state is RunState.OPEN:
-                    self._end(run, peer, reason)
+                    self._runs.end(run, peer, reason)
 
     @contextmanager
     def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[Line]:
         """The line of a message that is the next one of its sender; only one message at a time is in it."""
         self._await_begin(header.run, check)
         with self._changed:
-            line = self._open_run(header.run).lines[peer]
+            line = self._runs.open(header.run).lines[peer]
             line.incarnation = line.incarnation or header.incarnation
             refusal = line.disorder(header)
             if refusal is not None:
@@ -367,7 +381,7 @@ class Mailbox:
         fill(memoryview(payload))
 
         def stored() -> bool:
-            self._open_run(header.run)
+            self._runs.open(header.run)
             if len(line.arrived) >= _MAX_WAITING:
                 return False
             line.arrived.append((header.step, memoryview(payload)))
@@ -396,7 +410,7 @@ class Mailbox:
         claimed: list[Sink] = []
 
         def waits() -> bool:
-            self._open_run(header.run)
+            self._runs.open(header.run)
             sink = line.sink
             if sink is None or line.arrived or sink.done or sink.error is not None:
                 return False

@@ -38,10 +38,10 @@ from dp.planning.plan import NoiseParties, Plan, make_plan
 from dp.planning.query import Query
 from lake.table import Table
 from spark_mpc import dp
-from spark_mpc.additive import Additive, MaskBlock
 from spark_mpc.party import Party, Task
 from spark_mpc.ring.masks import PairKey, Words, keystream
 from spark_mpc.run import run_party
+from spark_mpc.sums.additive import Additive, MaskBlock
 from spark_mpc.transport import tls_transport
 from tests.tools.entropy import seeded_random
 from tests.tools.federations import loopback_federation

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from lake.ledger import Ledger
 from spark_mpc.cli_ledger import ledger as command
 from tests.lake.test_ledger import reserve
@@ -44,6 +44,8 @@ def used(path: Path) -> Path:
         (["--epsilon", "1/3"], PureDP("1/3")),
         (["--epsilon", "3", "--delta", "1e-6"], ApproxDP("3", "1e-6")),
         (["--rho", "0.1"], ZCDP("0.1")),
+        (["--epsilon", "3", "--delta", "1e-6", "--orders", "usual"], RenyiDP.capacity(3, "1e-6")),
+        (["--epsilon", "3", "--delta", "1e-6", "--orders", "2,16,7/2"], RenyiDP.capacity(3, "1e-6", [2, "7/2", 16])),
     ],
 )
 def test_create(path: Path, options: list[str], capacity: Budget) -> None:
@@ -54,7 +56,15 @@ def test_create(path: Path, options: list[str], capacity: Budget) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--delta", "1e-6"], ["--epsilon", "1", "--rho", "1"], ["--rho", "1", "--delta", "0"]]
+    "options",
+    [
+        [],
+        ["--delta", "1e-6"],
+        ["--epsilon", "1", "--rho", "1"],
+        ["--rho", "1", "--delta", "0"],
+        ["--epsilon", "1", "--orders", "usual"],
+        ["--rho", "1", "--orders", "usual"],
+    ],
 )
 def test_create_needs_one_kind_of_budget(path: Path, options: list[str]) -> None:
     result = run("create", path, *options)
@@ -69,6 +79,8 @@ def test_create_needs_one_kind_of_budget(path: Path, options: list[str]) -> None
         (["create", "{path}", "--epsilon", "1"], "exists already"),
         (["create", "{path}2", "--epsilon", "one"], "epsilon='one'"),
         (["create", "{path}2", "--epsilon", "-1"], "never negative"),
+        (["create", "{path}2", "--epsilon", "1", "--delta", "1e-6", "--orders", "1,64"], "an order is above 1"),
+        (["create", "{path}2", "--epsilon", "1", "--delta", "1e-6", "--orders", "2"], "no order has room"),
         (["show", "{path}2"], "there is no such file"),
         (["export", "{path}2"], "there is no such file"),
     ],

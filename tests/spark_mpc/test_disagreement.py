@@ -13,11 +13,12 @@ from pyspark.sql import SparkSession
 from dp._about import __version__
 from dp.planning.aggregates import Aggregate
 from spark_mpc import Disagreement, Federation, dp, lake
-from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.handshake import Hello
 from spark_mpc.identity import Identity
 from spark_mpc.party import Party
+from spark_mpc.sums.additive import Additive
+from spark_mpc.sums.base import SumProtocol
 from spark_mpc.transport.base import RENDEZVOUS
 from tests.tools.lakes import make_ledgers, nothing_entered, write_table
 from tests.tools.studies import Wire, all_at_once, alone, memory_parties

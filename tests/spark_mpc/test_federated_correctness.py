@@ -18,10 +18,10 @@ from pyspark.sql import functions as F
 
 from dp.planning.aggregates import Aggregate
 from spark_mpc import Federation, Overlap, Study, dp, lake
-from spark_mpc.additive import MaskBlock, MaskBlockOnExecutor
 from spark_mpc.federated_frame import FederatedFrame, FederatedQuery
 from spark_mpc.key_service import serve_keys
 from spark_mpc.ring.masks import PairKey, add_masks
+from spark_mpc.sums.additive import MaskBlock, MaskBlockOnExecutor
 from tests.tools.lakes import make_ledgers, write_table
 from tests.tools.twin import WithoutNoise
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from spark_mpc.agreement import agree, greet
 from spark_mpc.errors import Disagreement, SignatureRefused, WireError
 from spark_mpc.federation_file import FederationFile, Peer
-from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_keys, shortened, transcript
+from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_secrets, shortened, transcript
 from spark_mpc.identity import AttemptKey, Identity, verify
+from spark_mpc.sums.additive import mask_keys
 from spark_mpc.transport import RENDEZVOUS, MemoryHub
 from tests.tools.studies import all_at_once
 
@@ -88,7 +89,7 @@ def test_an_attempt_key_that_is_none_is_refused(key: str) -> None:
     """The last one is a point of small order, whose secret everybody knows."""
     hellos = {"a": hello("a"), "b": replace(hello("b"), attempt_key=key), "c": hello("c")}
     with pytest.raises(WireError):
-        pair_keys("a", AttemptKey(), hellos, RUN)
+        pair_secrets("a", AttemptKey(), hellos)
 
 
 @given(st.sampled_from(["new", "noised", "release"]), st.binary(max_size=80))
@@ -175,7 +176,8 @@ def test_a_pair_has_one_key_and_stands_on_both_sides_of_it() -> None:
     attempts = {name: AttemptKey() for name in NAMES}
     hellos = {name: hello(name, attempts[name]) for name in NAMES}
     run = transcript(hellos)
-    held = {name: pair_keys(name, attempts[name], hellos, run) for name in NAMES}
+    secrets = {name: pair_secrets(name, attempts[name], hellos) for name in NAMES}
+    held = {name: mask_keys(name, secrets[name], run) for name in NAMES}
     by_pair = {}
     for one, other in combinations(NAMES, 2):
         mine = held[one][[name for name in NAMES if name != one].index(other)]
@@ -184,11 +186,11 @@ def test_a_pair_has_one_key_and_stands_on_both_sides_of_it() -> None:
         assert (mine.adds, theirs.adds) == (True, False)
         by_pair[one, other] = mine.key
     assert len(set(by_pair.values())) == 3
-    next_run = pair_keys("a", attempts["a"], hellos, bytes(32))  # the same secrets in another run
+    next_run = mask_keys("a", secrets["a"], bytes(32))  # the same secrets in another run
     assert not {pair.key for pair in next_run} & set(by_pair.values())
     fresh = {**attempts, "a": AttemptKey()}
     again = {**hellos, "a": hello("a", fresh["a"])}
-    assert not {pair.key for pair in pair_keys("a", fresh["a"], again, run)} & set(by_pair.values())
+    assert not {pair.key for pair in mask_keys("a", pair_secrets("a", fresh["a"], again), run)} & set(by_pair.values())
 
 
 def test_nonces_and_attempt_keys_are_fresh() -> None:
@@ -332,10 +334,10 @@ def test_what_is_agreed_shows_no_key() -> None:
     found = agreements(own, federation({name: [identity] for name, identity in own.items()}))
     for agreement in found.values():
         shown = repr(agreement)
-        assert "keys" not in shown
-        for pair in agreement.keys:
-            assert pair.key.hex() not in shown
-            assert repr(pair.key)[2:-1] not in shown
+        assert "secrets" not in shown
+        for secret in agreement.secrets.values():
+            assert secret.hex() not in shown
+            assert repr(secret)[2:-1] not in shown
 
 
 def test_random_bytes_are_never_a_hello() -> None:

@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spark_mpc.additive import MaskBlock, MaskBlockOnExecutor
 from spark_mpc.errors import FederationError
 from spark_mpc.identity import Identity
 from spark_mpc.key_service import KeyTicket, serve_keys
 from spark_mpc.ring.masks import KEY_BYTES, PairKey
+from spark_mpc.sums.additive import MaskBlock, MaskBlockOnExecutor
 from tests.tools.federations import at_once
 
 KEYS = tuple(PairKey(secrets.token_bytes(KEY_BYTES), adds=number % 2 == 0) for number in range(3))

@@ -16,8 +16,8 @@ from dp.execution.release import StoredRelease
 from lake.ledger import Ledger
 from lake.ledger_store import LedgerStore
 from spark_mpc import Federation, Overlap, dp, lake
-from spark_mpc.additive import Additive
 from spark_mpc.federated_frame import FederatedFrame, FederatedQuery, Means
+from spark_mpc.sums.additive import Additive
 from tests.tools.lakes import make_ledgers, write_table
 from tests.tools.studies import Wire, memory_parties
 

@@ -19,11 +19,11 @@ from dp.planning.plan import NoiseParties, make_plan
 from dp.planning.query import Query
 from lake.errors import LedgerError
 from spark_mpc import dp
-from spark_mpc.additive import Additive
 from spark_mpc.agreement import Greeting, agree, greet
 from spark_mpc.errors import AbortedByPeer, Disagreement, PeerLost, RunAborted
 from spark_mpc.party import Party, Task
 from spark_mpc.run import run_party
+from spark_mpc.sums.additive import Additive
 from spark_mpc.talk import exchange, public_reason
 from spark_mpc.transport import RENDEZVOUS, MemoryHub
 from tests.tools.federations import at_once

@@ -13,11 +13,12 @@ from pyspark.sql import SparkSession
 from dp.accounting.ledger import BudgetLedger
 from dp.execution.local import LONG_CELLS
 from lake.table import Table
-from spark_mpc.additive import Additive, SumProtocol
 from spark_mpc.federated_frame import FederatedFrame, Means
 from spark_mpc.federation import Federation
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.party import Party
+from spark_mpc.sums.additive import Additive
+from spark_mpc.sums.base import SumProtocol
 from spark_mpc.transport.memory import MemoryHub
 
 __all__ = ["Sent", "Wire", "all_at_once", "alone", "memory_parties", "step_of"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -61,23 +61,36 @@ def three_keys(rng: np.random.Generator) -> list[bytes]:
     return [rng.bytes(KEY_BYTES) for _ in range(PARTIES)]
 
 
-def contexts(seed: int = 0, *, chunk: int = CHUNK, record: list[Sent] | None = None) -> list[Context]:
-    """One for each party, all of one run."""
-    keys = three_keys(np.random.default_rng(seed))
+def contexts(
+    seed: int = 0,
+    *,
+    chunk: int = CHUNK,
+    record: list[Sent] | None = None,
+    keys: Sequence[bytes] | None = None,
+    kind: type[Context] = Context,
+) -> list[Context]:
+    """One for each party, all of one run: with the keys given, or those of a seed."""
+    keys = keys or three_keys(np.random.default_rng(seed))
     queues: dict[tuple[int, int], queue.Queue[tuple[str, bytes, int]]] = {
         (a, b): queue.Queue() for a in range(PARTIES) for b in range(PARTIES) if a != b
     }
     return [
-        Context(QueueChannel(me, queues, record), KeyStream(keys[me]), KeyStream(keys[(me + 1) % PARTIES]), chunk=chunk)
+        kind(QueueChannel(me, queues, record), KeyStream(keys[me]), KeyStream(keys[(me + 1) % PARTIES]), chunk=chunk)
         for me in range(PARTIES)
     ]
 
 
 def three_parties(
-    program: Callable[[Rep3], T], seed: int = 0, *, chunk: int = CHUNK, record: list[Sent] | None = None
+    program: Callable[[Rep3], T],
+    seed: int = 0,
+    *,
+    chunk: int = CHUNK,
+    record: list[Sent] | None = None,
+    keys: Sequence[bytes] | None = None,
+    kind: type[Context] = Context,
 ) -> tuple[list[T], list[Meter]]:
     """Run one program as three parties; what each returned, and what each sent."""
-    parties = contexts(seed, chunk=chunk, record=record)
+    parties = contexts(seed, chunk=chunk, record=record, keys=keys, kind=kind)
     with ThreadPoolExecutor(PARTIES) as pool:
         results = list(pool.map(lambda context: program(Rep3(context)), parties))
     return results, [party.channel.meter for party in parties]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from dp.execution.blocks import BlockFunction
 from dp.planning.plan import Plan
-from spark_mpc.additive import Additive
 from spark_mpc.ring.masks import Words
+from spark_mpc.sums.additive import Additive
 
 __all__ = ["WithoutNoise", "unchanged"]
 

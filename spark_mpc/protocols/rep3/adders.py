@@ -16,7 +16,7 @@ from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import WORD_BITS, from_planes, plane_words, to_planes
 
-__all__ = ["negative", "summands", "to_binary"]
+__all__ = ["carry", "negative", "summands", "to_binary"]
 
 
 def negative(context: Context, x: Arithmetic) -> Bits:
@@ -44,7 +44,7 @@ def _sign_plane(context: Context, x: Arithmetic) -> Pair:
         top = u[0][-1] ^ v[0][-1], u[1][-1] ^ v[1][-1]
         below = (u[0][:-1], u[1][:-1]), (v[0][:-1], v[1][:-1])
         generates = conjunction(context, "generate", *below)
-        carry = _carry(context, generates, _xored(*below))
+        carry = carry(context, generates, _xored(*below))
         return _xored(top, carry)
 
 
@@ -64,7 +64,7 @@ def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
     return u, (to_planes(x.parts[0]), nothing)
 
 
-def _carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
+def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
     """What comes out above all planes: neighbours are merged, level by level; an odd plane waits at the top.
 
     (g, p) of a pair is (g_high ^ p_high g_low, p_high p_low); the lowest group never needs its p.

@@ -44,8 +44,8 @@ class Rep3Costs:
     def multiply(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
         return _from_all(length * np.dtype(dtype).itemsize)
 
-    def dot(self, rows: int) -> Cost:
-        return _from_all(rows * _WORD_BYTES)
+    def dot(self, rows: int, dtype: type[Any] = np.uint64) -> Cost:
+        return _from_all(rows * np.dtype(dtype).itemsize)
 
     def matmul(self, rows: int, columns: int) -> Cost:
         return _from_all(rows * columns * _WORD_BYTES)
@@ -62,9 +62,25 @@ class Rep3Costs:
             length, lambda plane: _summands(plane) + sum((_from_all(n * plane) for n in (32, 16, 8, 4, 2, 1)), FREE)
         )
 
+    def zero_binary(self, length: int, width: int) -> Cost:
+        return self._by_chunks(length, lambda plane: _halvings(plane, width))
+
+    def precedes(self, length: int, sums: int, planes: int) -> Cost:
+        """Of columns shared by sums, and of all planes of the others."""
+
+        def cost(plane: int) -> Cost:
+            inputs = Cost(1, (sums * WORD_BITS * plane, 0, 0)) if sums else FREE
+            generates = _from_all((sums * (WORD_BITS - 1) + planes) * plane)
+            return inputs + generates + _carries(plane, sums * WORD_BITS + planes)
+
+        return self._by_chunks(length, cost)
+
     def bits_to_arithmetic(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
-        size = length * np.dtype(dtype).itemsize
-        return _from_one(0, size) + _from_all(size)
+        return self.combined_bits(length, length, dtype)
+
+    def combined_bits(self, length: int, results: int, dtype: type[Any] = np.uint64) -> Cost:
+        size = np.dtype(dtype).itemsize
+        return _from_one(0, length * size) + _from_all(results * size)
 
     def to_binary(self, length: int) -> Cost:
         return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _prefixes(plane))
@@ -95,13 +111,22 @@ def _summands(plane_bytes: int) -> Cost:
     return _from_one(0, WORD_BITS * plane_bytes)
 
 
-def _carries(plane_bytes: int) -> Cost:
-    """The tree over 63 planes: at each level every pair merges, and all but the lowest hand a carry on."""
-    total, width = FREE, WORD_BITS - 1
+def _carries(plane_bytes: int, width: int = WORD_BITS - 1) -> Cost:
+    """The tree over planes: at each level every pair merges, and all but the lowest hand a carry on."""
+    total = FREE
     while width > 1:
         half = width // 2
         total += _from_all((2 * half - 1) * plane_bytes)
         width = half + width % 2
+    return total
+
+
+def _halvings(plane_bytes: int, width: int) -> Cost:
+    """The conjunction of planes, two by two."""
+    total = FREE
+    while width > 1:
+        total += _from_all(width // 2 * plane_bytes)
+        width -= width // 2
     return total
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_mpc.protocols.rep3 import adders, arithmetic, boolean, conversion, equality, shuffle
+from spark_mpc.protocols.engine import Combination
+from spark_mpc.protocols.rep3 import adders, arithmetic, boolean, conversion, equality, lexicographic, shuffle
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.costs import Rep3Costs
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
@@ -118,8 +119,19 @@ class Rep3:
     def zero(self, x: Arithmetic) -> Bits:
         return equality.zero(self._context, x)
 
+    def zero_binary(self, x: Binary, width: int) -> Bits:
+        return equality.zero_binary(self._context, x, width)
+
+    def precedes(
+        self, x: Sequence[Arithmetic | Binary], y: Sequence[Arithmetic | Binary], widths: Sequence[int]
+    ) -> Bits:
+        return lexicographic.precedes(self._context, x, y, widths)
+
     def bits_to_arithmetic(self, bits: Bits, dtype: type[Any] = np.uint64) -> Arithmetic:
         return conversion.bits_to_arithmetic(self._context, bits, dtype)
+
+    def combined_bits(self, bits: Bits, combine: Combination, dtype: type[Any] = np.uint64) -> Arithmetic:
+        return conversion.combined_bits(self._context, bits, combine, dtype)
 
     def to_binary(self, x: Arithmetic) -> Binary:
         return adders.to_binary(self._context, x)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, same_kind
 from dp.accounting.ledger import Claim
 from dp.accounting.scratch import ScratchLedger
 from dp.errors import BudgetExceeded, InvalidArgument
@@ -67,9 +69,10 @@ def test_no_more_than_the_capacity_and_no_other_kind() -> None:
         ledger.arm(claimed(ScratchLedger(PureDP(1)), PureDP(1)), b"")
 
 
-@pytest.mark.parametrize("kind", [PureDP, ApproxDP, ZCDP])
-def test_there_is_plenty_of_every_kind(kind: type[Budget]) -> None:
-    ledger = ScratchLedger.plenty(kind)
-    assert type(ledger.capacity) is kind
+@pytest.mark.parametrize("like", [PureDP(1), ApproxDP(1, "0.1"), ZCDP(0), RenyiDP({2: 1, "7/2": 0})], ids=str)
+def test_there_is_plenty_of_every_kind(like: Budget) -> None:
+    ledger = ScratchLedger.plenty(like)
+    assert same_kind(ledger.capacity, like)
     assert ledger.remaining() == ledger.capacity
-    assert not any(vars(ledger.spent()).values())
+    assert all(amount > Fraction(9, 10) for amount in ledger.capacity.amounts.values())
+    assert not any(ledger.spent().amounts.values())

@@ -1,0 +1,142 @@
+"""Every operation of a protocol gives what its plaintext twin gives, and sends exactly what it declares."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.rep3.context import CHUNK
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
+from tests.tools.conformance import Operands, measured, opened
+
+EDGES = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
+LENGTHS = st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 300])
+
+Operation = Callable[[Engine, Operands], Arithmetic | Binary | Bits | list[Any]]
+
+OPERATIONS: dict[str, Operation] = {
+    "input words": lambda e, o: e.input_words(1, o.values(e, 1, "x"), o.length),
+    "input words of 32 bits": lambda e, o: e.input_words(2, o.values(e, 2, "x", np.uint32), o.length, np.uint32),
+    "input binary": lambda e, o: e.input_binary(0, o.values(e, 0, "x"), o.length),
+    "input bits": lambda e, o: e.input_bits(1, o.values(e, 1, "low"), o.length),
+    "constant": lambda e, o: e.constant(o.y),
+    "constant bits": lambda e, o: e.constant_bits(o.y & np.uint64(1)),
+    "plus": lambda e, o: o.x_shared(e) + o.y_shared(e),
+    "minus": lambda e, o: o.x_shared(e) - o.y_shared(e),
+    "negation": lambda e, o: -o.x_shared(e),
+    "times public words": lambda e, o: o.x_shared(e).times(o.y),
+    "times a public integer": lambda e, o: o.x_shared(e).times(-3),
+    "plus public words": lambda e, o: e.plus_public(o.x_shared(e), o.y),
+    "plus a public integer": lambda e, o: e.plus_public(o.x_shared(e), -7),
+    "multiply": lambda e, o: e.multiply(o.x_shared(e), o.y_shared(e)),
+    "multiply in 32 bits": lambda e, o: e.multiply(o.x_shared(e, np.uint32), o.y_shared(e, np.uint32)),
+    "dot": lambda e, o: e.dot(o.rows(o.x_shared(e)), o.rows(o.y_shared(e))),
+    "matmul": lambda e, o: e.matmul(o.rows(o.x_shared(e)), o.columns(o.y_shared(e))),
+    "xor public bits": lambda e, o: e.xor_public(o.bits(e), o.y & np.uint64(1)),
+    "not": lambda e, o: e.xor_public(o.bits(e), 1),
+    "both": lambda e, o: e.both(o.bits(e), e.zero(o.x_shared(e))),
+    "and words": lambda e, o: e.and_words(o.x_binary(e), o.y_binary(e)),
+    "xor words": lambda e, o: e.xor_words(o.x_binary(e), o.y) ^ o.y_binary(e),
+    "xor a word": lambda e, o: e.xor_words(o.x_binary(e), 2**64 - 1),
+    "masked and shifted": lambda e, o: o.x_binary(e).masked(2**40 - 1).shifted_right(3),
+    "negative": lambda e, o: e.negative(o.x_shared(e)),
+    "less": lambda e, o: e.negative(o.x_shared(e) - o.y_shared(e)),
+    "zero": lambda e, o: e.zero(o.x_shared(e) - o.y_shared(e)),
+    "bits to 64": lambda e, o: e.bits_to_arithmetic(o.bits(e)),
+    "bits to 32": lambda e, o: e.bits_to_arithmetic(o.bits(e), np.uint32),
+    "bits combined": lambda e, o: e.combined_bits(
+        o.bits(e), lambda ones: np.cumsum(ones, dtype=ones.dtype)[:: max(1, len(ones) // 3)] * ones.dtype.type(2**31)
+    ),
+    "to binary": lambda e, o: e.to_binary(o.x_shared(e)),
+}
+
+
+@st.composite
+def operands(draw: st.DrawFn) -> Operands:
+    length = draw(LENGTHS)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    x, y = (rng.integers(0, 2**64, length, dtype=np.uint64) for _ in range(2))
+    for words in (x, y):
+        edges = rng.random(length) < 0.3
+        words[edges] = rng.choice(np.array(EDGES, np.uint64), edges.sum())
+    alike = rng.random(length) < 0.3
+    y[alike] = x[alike]
+    return Operands(x, y)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=8, deadline=None)
+@given(given_operands=operands(), chunk=st.sampled_from([64, 128, CHUNK]))
+def test_an_operation_gives_what_its_twin_gives(name: str, given_operands: Operands, chunk: int) -> None:
+    both = measured(OPERATIONS[name], given_operands, chunk=chunk)
+    np.testing.assert_array_equal(both.result, both.expected)
+    assert both.sent_bytes == both.declared.sent_bytes
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_rounds_are_those_declared(name: str) -> None:
+    both = measured(OPERATIONS[name], Operands(np.arange(100, dtype=np.uint64), np.arange(100, dtype=np.uint64)))
+    assert both.rounds == both.declared.rounds
+
+
+def test_more_elements_than_a_chunk_take_the_rounds_of_every_chunk() -> None:
+    """Party 0 may run ahead of the others by a round: chunks overlap, and the declared rounds are an upper bound."""
+    words = np.arange(300, dtype=np.uint64)
+    both = measured(OPERATIONS["negative"], Operands(words, words), chunk=64)
+    assert both.declared.rounds == 5 * 8
+    assert both.declared.rounds - 5 <= both.rounds <= both.declared.rounds
+
+
+@pytest.mark.parametrize("to", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_opening_reaches_the_named_parties_and_nobody_else(to: tuple[int, ...]) -> None:
+    x = np.arange(100, dtype=np.uint64) - np.uint64(50)
+    for form in ("words", "binary", "bits"):
+        results, meters, cost = opened(form, x, to)
+        expected = x & np.uint64(1) if form == "bits" else x
+        for party, result in enumerate(results):
+            assert (result is not None) == (party in to)
+            if result is not None:
+                np.testing.assert_array_equal(result, expected)
+        assert tuple(meter.sent_bytes for meter in meters) == cost.sent_bytes
+        assert max(meter.rounds for meter in meters) == cost.rounds == 1
+
+
+@settings(max_examples=10, deadline=None)
+@given(given_operands=operands())
+def test_a_shuffle_keeps_rows_together(given_operands: Operands) -> None:
+    def program(engine: Engine, o: Operands) -> list[Any]:
+        return engine.shuffled([o.x_shared(engine), o.y_binary(engine), o.x_shared(engine, np.uint32)])
+
+    both = measured(program, given_operands)
+    x, y, narrow = both.result
+    assert sorted(zip(x, y, strict=True)) == sorted(zip(given_operands.x, given_operands.y, strict=True))
+    np.testing.assert_array_equal(narrow, x.astype(np.uint32))
+    assert both.sent_bytes == both.declared.sent_bytes
+    assert both.rounds == both.declared.rounds == 3
+
+
+def test_nothing_of_a_share_shows() -> None:
+    shared = Arithmetic((np.arange(3, dtype=np.uint64),) * 2)
+    assert repr(shared) == "Arithmetic(shape=(3,), dtype=uint64)"
+    assert repr(Bits((np.zeros(1, np.uint64),) * 2, 7)) == "Bits(length=7)"
+    for use in (bool, int, float, iter, list):
+        with pytest.raises(TypeError, match="is secret"):
+            use(shared)  # type: ignore[operator]
+    with pytest.raises(TypeError, match="is secret"):
+        pickle.dumps(shared)
+
+
+def test_empty_columns_cost_nothing_but_their_rounds() -> None:
+    nothing: NDArray[np.uint64] = np.zeros(0, np.uint64)
+    for name in ("multiply", "negative", "zero", "bits to 64", "to binary"):
+        both = measured(OPERATIONS[name], Operands(nothing, nothing))
+        assert len(both.result) == 0
+        assert both.sent_bytes == both.declared.sent_bytes == (0, 0, 0)
