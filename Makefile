@@ -15,7 +15,7 @@ test: setup  ## lint, strict types, the whole suite; what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup  ## lint, types, quick tests
 	$(BIN)/ruff check .

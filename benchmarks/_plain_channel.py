@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from spark_mpc.errors import PeerLost
 from spark_mpc.transport.mailbox import POLL_SECONDS
-from spark_mpc.transport.pipes import Incoming, Outgoing, SocketPipe
+from spark_mpc.transport.pipes import SocketPipe
+from spark_mpc.transport.stream_ends import Incoming, Outgoing
 from spark_mpc.transport.streams import PeerStreams, StreamChannel
 
 __all__ = ["plain_channel"]

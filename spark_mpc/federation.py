@@ -23,6 +23,7 @@ from spark_mpc.identity import Identity
 from spark_mpc.party import Party
 from spark_mpc.sums.additive import Additive
 from spark_mpc.sums.base import SumProtocol
+from spark_mpc.sums.replicated import Replicated
 from spark_mpc.transport.base import Transport
 from spark_mpc.transport.memory import MemoryHub
 from spark_mpc.transport.tls import tls_transport
@@ -30,6 +31,8 @@ from spark_mpc.transport.tls import tls_transport
 __all__ = ["Federation", "Study"]
 
 _LOG = logging.getLogger("spark_mpc")
+
+_PROTOCOLS: Mapping[str, Callable[[], SumProtocol]] = {"additive": Additive, "rep3": Replicated}
 
 Progress = Callable[[str, str], None]
 """Called with (party, step) whenever a party that runs in this process enters a step."""
@@ -70,19 +73,28 @@ class Federation:
         return cls(file, (identity,))
 
     @classmethod
-    def local(cls, names: list[str] | tuple[str, ...], *, colluders: int | None = None) -> Self:
+    def local(
+        cls,
+        names: list[str] | tuple[str, ...],
+        *,
+        protocol: str = "additive",
+        colluders: int | None = None,
+        compute: tuple[str, ...] = (),
+    ) -> Self:
         """All parties in this process and one Spark session, over the same protocols, with keys made up on the spot.
 
         Args:
             names: of the parties, at least two.
-            colluders: t, how many of them may collude; default: all but one.
+            protocol: "additive" or "rep3".
+            colluders: t, how many of them may collude; default: all but one, one under rep3.
+            compute: under rep3, the three that compute, of more.
         """
         identities = tuple(Identity.create(name, valid_days=1) for name in sorted(names))
         peers = tuple(
             Peer(identity.name, f"127.0.0.1:{port}", (identity.certificate,))
             for port, identity in enumerate(identities, start=1)
         )
-        return cls(FederationFile("local", peers, colluders=colluders), identities)
+        return cls(FederationFile("local", peers, protocol, colluders=colluders, compute=tuple(compute)), identities)
 
     def session(
         self,
@@ -133,7 +145,7 @@ class Study:
         self.federation = federation
         self.spark = spark
         self._ledgers, self._progress, self._listen = ledgers, progress, listen
-        self._protocol, self._long_cells = protocol or Additive(), long_cells
+        self._protocol, self._long_cells = protocol or _PROTOCOLS[federation.file.protocol](), long_cells
         self._open = ExitStack()
         self.parties: tuple[Party, ...] = ()
 

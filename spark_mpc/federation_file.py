@@ -4,7 +4,7 @@ One self-contained TOML file, the same at all parties; the certificates stand in
 
     [federation]
     name = "insurers"
-    protocol = "additive"
+    protocol = "additive"               # or "rep3", with compute = ["insurer_a", "insurer_b", "insurer_c"]
     timeout_seconds = 60
 
     [party.insurer_a]
@@ -33,8 +33,9 @@ from spark_mpc.identity import certificate_name, fingerprint, party_name, read_c
 
 __all__ = ["FederationFile", "Peer", "add_party", "differences", "split_address"]
 
-_PROTOCOLS = ("additive",)
-_RULES = {"name", "protocol", "colluders", "timeout_seconds", "rendezvous_seconds"}
+_PROTOCOLS = ("additive", "rep3")
+_COMPUTE_PARTIES = 3
+_RULES = {"name", "protocol", "colluders", "compute", "timeout_seconds", "rendezvous_seconds"}
 _STANZA = {"address", "certificates"}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -79,8 +80,9 @@ class FederationFile:
     Args:
         name: what the federation is called.
         parties: at least two; names, addresses and certificates all differ.
-        protocol: "additive".
-        colluders: t, how many parties may pool what they know, recipients included; n - 1 unless given.
+        protocol: "additive" (sums, n >= 2 parties) or "rep3" (three of them compute, one of which may be corrupt).
+        colluders: t, how many parties may pool what they know, recipients included; n - 1 unless given, 1 under rep3.
+        compute: under rep3, the three that compute; all, unless there are more than three parties.
         timeout_seconds: a peer that is silent for longer is lost.
         rendezvous_seconds: how long a party waits for the others to start.
 
@@ -92,6 +94,7 @@ class FederationFile:
     parties: tuple[Peer, ...]
     protocol: str = "additive"
     colluders: int | None = None
+    compute: tuple[str, ...] = ()
     timeout_seconds: float = _DEFAULT_TIMEOUT_SECONDS
     rendezvous_seconds: float = _DEFAULT_RENDEZVOUS_SECONDS
 
@@ -105,7 +108,8 @@ class FederationFile:
         _refuse_duplicates(self.parties)
         for parameter in ("timeout_seconds", "rendezvous_seconds"):
             _require_seconds(parameter, getattr(self, parameter))
-        greatest = len(self.parties) - 1
+        object.__setattr__(self, "compute", self._compute_parties())
+        greatest = len(self.parties) - 1 if self.protocol == "additive" else 1
         if not isinstance(self.t, int) or isinstance(self.t, bool) or not 1 <= self.t <= greatest:
             raise InvalidArgument(
                 "colluders", self.colluders, f"give a whole number from 1 to {greatest}, or leave it out"
@@ -133,12 +137,29 @@ class FederationFile:
         _only(rules, _RULES, "[federation]")
         if "name" not in rules:
             raise InvalidArgument("federation.name", None, 'give the federation a name: name = "insurers"')
+        if "compute" in rules:
+            if not isinstance(rules["compute"], list) or not all(isinstance(name, str) for name in rules["compute"]):
+                raise InvalidArgument("compute", rules["compute"], "give a list of three parties' names")
+            rules["compute"] = tuple(rules["compute"])
         return cls(parties=_read_parties(document), **rules)
 
     @property
     def t(self) -> int:
         """The greatest number of parties that may collude, recipients included."""
-        return len(self.parties) - 1 if self.colluders is None else self.colluders
+        if self.colluders is not None:
+            return self.colluders
+        return len(self.parties) - 1 if self.protocol == "additive" else 1
+
+    def _compute_parties(self) -> tuple[str, ...]:
+        names = tuple(peer.name for peer in self.parties)
+        if self.protocol != "rep3":
+            if self.compute:
+                raise InvalidArgument("compute", list(self.compute), 'it belongs to protocol = "rep3": leave it out')
+            return ()
+        chosen = tuple(sorted(self.compute)) or names
+        if len(set(chosen)) != _COMPUTE_PARTIES or len(chosen) != _COMPUTE_PARTIES or not set(chosen) <= set(names):
+            raise InvalidArgument("compute", list(chosen), f"rep3 computes at three different parties of {list(names)}")
+        return chosen
 
     def peer(self, name: str) -> Peer:
         """The party of that name.
@@ -161,6 +182,7 @@ class FederationFile:
             "name": self.name,
             "protocol": self.protocol,
             "colluders": self.t,
+            "compute": list(self.compute),
             "timeout_seconds": float(self.timeout_seconds),
             "rendezvous_seconds": float(self.rendezvous_seconds),
             "party": {

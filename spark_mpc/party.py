@@ -15,7 +15,7 @@ from spark_mpc.transport.base import Transport
 
 __all__ = ["STEPS", "Party", "Task"]
 
-STEPS = ("agree", "reserve", "local", "noise", "ready", "arm", "open", "commit", "release")
+STEPS = ("agree", "reserve", "local", "share", "noise", "ready", "arm", "open", "commit", "release")
 """The steps that a party reports, in their order."""
 
 

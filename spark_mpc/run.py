@@ -13,7 +13,7 @@ commit    the ledger stores the release
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from dp.accounting.ledger import Claim
 from dp.execution.leases import LEASE_SECONDS, keep_lease
@@ -91,8 +91,9 @@ def _contributed(
     resumable = party.ledger.resumable(agreement.release_key) if resumes else None
     if resumes and resumable is None:  # a fresh draw now would be a second one beside the peers' resumed vectors
         raise FederationError("this party's ledger has changed since it agreed to resume: run the query again")
-    with staging_for(task.plan.length, source.spark, staging, party.long_cells) as directory:
-        joint = task.protocol.joint(_work(party, task, source, agreement, directory))
+    with ExitStack() as stack:
+        directory = stack.enter_context(staging_for(task.plan.length, source.spark, staging, party.long_cells))
+        joint = stack.enter_context(closing(task.protocol.joint(_work(party, task, source, agreement, directory))))
         if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
             claim = resumable.claim
             joint.resume(resumable.noised)

@@ -18,6 +18,7 @@ __all__ = [
     "ZCDP",
     "ApproxDP",
     "Budget",
+    "Guarantee",
     "PureDP",
     "RenyiDP",
     "budget_from_json",
@@ -146,7 +147,11 @@ class ZCDP(_Amounts):
         return f"rho={_shown(self.rho)}"
 
 
-Budget = PureDP | ApproxDP | ZCDP | RenyiDP
+Guarantee = PureDP | ApproxDP | ZCDP
+"""What a release can be asked to satisfy."""
+
+Budget = Guarantee | RenyiDP
+"""What a ledger can count in."""
 
 _KINDS: dict[str, type[Budget]] = {"pure": PureDP, "approx": ApproxDP, "zcdp": ZCDP, "renyi": RenyiDP}
 _READERS: dict[str, Callable[[Mapping[str, str]], Budget]] = {

@@ -18,6 +18,7 @@ from dp.exact import MARGIN, exp_above, log_near, root_above, rounded
 
 __all__ = [
     "delta_of_distance",
+    "distance_of_delta",
     "distributed_gaussian_rho",
     "distributed_gaussian_variance",
     "gaussian_variance",
@@ -245,6 +246,21 @@ def delta_of_distance(distance: Fraction, epsilon: Fraction) -> Fraction:
     if distance < 0 or epsilon < 0:
         raise InvalidArgument("distance", distance, "give a distance and an epsilon >= 0")
     return rounded((1 + exp_above(epsilon)) * distance, math.ceil)
+
+
+def distance_of_delta(delta: Fraction, epsilon: Fraction) -> Fraction:
+    """The statistical distance from noise of pure epsilon that a delta pays for, rounded down; see `delta_of_distance`.
+
+    Args:
+        delta: > 0, exact.
+        epsilon: >= 0, exact.
+
+    Raises:
+        InvalidArgument: an argument outside its range.
+    """
+    if delta <= 0 or epsilon < 0:
+        raise InvalidArgument("delta", delta, "give a delta > 0 and an epsilon >= 0")
+    return rounded(delta / (1 + exp_above(epsilon)), math.floor)
 
 
 def _distance_from_gaussian(variance_each: Fraction, parties: int) -> Fraction:

@@ -1,7 +1,7 @@
 """Contribution bounding of a DataFrame: two exchanges, one numpy kernel between them, no action.
 
 rows -> (identity, group, columns)   Catalyst; rows whose unit is NULL are dropped
-     -> repartition(n, identity)     all rows of one unit in one task, with an explicit n
+     -> `dp.execution.scatter`       all rows of one unit in one task, with an explicit number of tasks
      -> numpy kernel                 `dp.execution.survivors` and `partials`, about 10^6 rows of whole units at a time
      -> partial cells -> sum         the second exchange carries one row per partition and cell
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from types import MappingProxyType
 
 import numpy as np
@@ -21,7 +22,8 @@ from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
 from dp.execution.partials import every_row_survives, partial_items, partial_sums, surviving
-from dp.execution.survivors import SHARE_ROWS, Int64s, UnitRows, Words, mix64, shares, survivors
+from dp.execution.scatter import UNIT, UNIT_HASH, by_unit, chunks, unit_hashes, unpacked
+from dp.execution.survivors import SHARE_ROWS, Int64s, UnitRows, shares, survivors
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import CellRule, Column, DistinctItems, Surviving
 from dp.planning.names import quoted
@@ -39,7 +41,7 @@ ARROW_SETTINGS: Mapping[str, str] = MappingProxyType(
 """What makes bounding fast. They are settings of the session that made the rows, and nothing here changes a caller's
 session: whoever clones one for reading sets them there."""
 
-_UNIT, _UNIT_HASH, _GROUP = "unit", "unit_hash", "group"
+_GROUP = "group"
 _INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _PRINTED_EXACTLY = (*_INTEGRAL, T.BooleanType, T.DecimalType, T.DateType, T.TimestampNTZType)
 _PARTIALS = pa.schema([("group", pa.int64()), ("cell", pa.int64()), ("item", pa.int64()), ("word", pa.int64())])
@@ -133,7 +135,7 @@ class _Kernel:
         return any(isinstance(rule, DistinctItems) for rule in self.rules)
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """All rows of some units: unit, unit_hash (unless the unit is an integer), group, measure columns."""
+        """All rows of some units, packed; or group and measure columns, where every row is a unit."""
         for bounded in self._surviving(batches):
             alive, codes = self._coded(bounded)
             for cells, words in partial_sums(alive, self.rules):
@@ -145,16 +147,17 @@ class _Kernel:
         """What bounding lets through, share by share, so that memory does not grow with what is computed."""
         received = iter(batches)
         for first in received:
-            if _UNIT in first.schema.names:
-                yield from self._bounded([first, *received])
+            if _GROUP in first.schema.names:
+                for table in chunks(chain([first], received), SHARE_ROWS):
+                    yield every_row_survives(*_groups_and_columns(table))
             else:
-                yield every_row_survives(*_groups_and_columns(_up_to(SHARE_ROWS, first, received)))
+                yield from self._bounded(unpacked(chain([first], received)))
 
-    def _bounded(self, received: list[pa.RecordBatch]) -> Iterator[Surviving]:
-        table = pa.Table.from_batches(received)
-        received.clear()
-        part = UnitRows(*_identity(table, self.salt), *_groups_and_columns(table))
-        del table
+    def _bounded(self, rows: pa.Table | None) -> Iterator[Surviving]:
+        if rows is None:
+            return
+        part = UnitRows(_numbered_units(rows), unit_hashes(rows, self.salt), *_groups_and_columns(rows))
+        del rows
         for share in shares(part):
             yield surviving(share, survivors(share, self.bounds))
 
@@ -195,39 +198,33 @@ def _partials(
     # rows: (unit, [unit_hash], group, columns); a hint or a rebalance here would split units over tasks
     packed = _pack(rows, unit, group, columns, kernel.salt)
     if unit:
-        packed = packed.repartition(partitions, F.col(_UNIT))
+        packed = by_unit(packed, salt=kernel.salt, partitions=partitions)
     return packed.mapInArrow(kernel, _PARTIALS_DDL)
 
 
-def _up_to(rows: int, first: pa.RecordBatch, more: Iterator[pa.RecordBatch]) -> pa.Table:
-    """The first batch with as many others as it takes to have so many rows."""
-    received, lacking = [first], rows - first.num_rows
-    while lacking > 0 and (batch := next(more, None)) is not None:
-        received.append(batch)
-        lacking -= batch.num_rows
-    return pa.Table.from_batches(received)
-
-
 def _groups_and_columns(table: pa.Table) -> tuple[Int64s, dict[str, Column]]:
-    names = [name for name in table.column_names if name not in (_UNIT, _UNIT_HASH, _GROUP)]
-    group = table.column(_GROUP).to_numpy().astype(np.int64)
-    return group, {name: _column(table.column(name)) for name in names}
+    names = [name for name in table.column_names if name not in (UNIT, UNIT_HASH, _GROUP)]
+    return _longs(table.column(_GROUP)), {name: _column(table.column(name)) for name in names}
 
 
-def _identity(table: pa.Table, salt: int) -> tuple[Int64s, Words]:
-    units = table.column(_UNIT)
+def _numbered_units(rows: pa.Table) -> Int64s:
+    """Equal numbers for equal units: good for telling units apart, not for choosing among them."""
+    units = rows.column(UNIT)
     if pa.types.is_integer(units.type):
-        unit: Int64s = units.to_numpy()
-        return unit, mix64(unit.view(np.uint64) ^ mix64(np.array([salt], np.uint64)))
-    # Codes are exact, and number the units in the order of arrival: good for telling units apart, not for choosing.
-    codes = [chunk.indices.to_numpy() for chunk in units.dictionary_encode().chunks]
-    return np.concatenate(codes).astype(np.int64), table.column(_UNIT_HASH).to_numpy().view(np.uint64)
+        return _longs(units)
+    codes = [chunk.indices.to_numpy() for chunk in units.dictionary_encode().chunks]  # in the order of arrival
+    return np.concatenate(codes).astype(np.int64)
+
+
+def _longs(column: pa.ChunkedArray) -> Int64s:
+    longs: Int64s = column.to_numpy().astype(np.int64, copy=False)
+    return longs
 
 
 def _column(values: pa.ChunkedArray) -> Column:
     if values.null_count == 0:
-        return Column(values.to_numpy())
-    return Column(values.fill_null(0).to_numpy(), values.is_valid().to_numpy())
+        return Column(_longs(values))
+    return Column(_longs(values.fill_null(0)), values.is_valid().to_numpy())
 
 
 def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[str], salt: int) -> DataFrame:
@@ -240,10 +237,10 @@ def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[st
         return rows.where(present).select(group_code, *values)
     identity = exact_identity(rows, unit)
     if _is_integral(rows, unit):
-        return rows.where(present).select(identity.alias(_UNIT), group_code, *values)
+        return rows.where(present).select(identity.alias(UNIT), group_code, *values)
     signed_salt = int(np.array(salt % 2**64, np.uint64).view(np.int64))
     unit_hash = F.xxhash64(F.lit(signed_salt), identity)
-    return rows.where(present).select(identity.alias(_UNIT), unit_hash.alias(_UNIT_HASH), group_code, *values)
+    return rows.where(present).select(identity.alias(UNIT), unit_hash.alias(UNIT_HASH), group_code, *values)
 
 
 def _is_integral(rows: DataFrame, unit: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, SparkSession
 
-from dp.accounting.budget import Budget
+from dp.accounting.budget import Budget, summed
 from dp.errors import SparkMpcError
 from dp.execution.plots import plot_answers
 from dp.execution.rendering import html_table, pretty
@@ -208,13 +208,14 @@ class Release:
     Attributes:
         plan: what was asked, and at which price.
         run_id: the run that opened it. An owner whose vector was resumed paid for it under an earlier run.
-        price: what the release cost this owner's ledger, once.
+        price: what the query itself cost this owner's ledger, once; see `whole_price`.
         paid_before: whether it was answered from a stored release: nothing was charged this time.
         answers: values and accuracy as Arrow tables.
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
         words: the opened cells that the answers were computed from, uint64, shape (plan.length,).
-        chosen: bounds that were chosen privately, in words, each by a release of its own before this one.
+        chosen: bounds that were chosen privately, in words.
+        choices: the releases that they were chosen from, before this one.
         synthetic: whether it is a dry run over synthetic rows, which no ledger paid for and which tells of nobody.
     """
 
@@ -227,6 +228,7 @@ class Release:
     accuracy: DataFrame = field(repr=False)
     words: NDArray[np.uint64] = field(repr=False)
     chosen: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    choices: tuple[Release, ...] = field(default=(), repr=False)
     synthetic: bool = False
 
     @classmethod
@@ -236,6 +238,11 @@ class Release:
         answers = make_answers(plan, stored.words)
         df, accuracy = spark.createDataFrame(answers.values), spark.createDataFrame(answers.accuracy)
         return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy, stored.words)
+
+    @property
+    def whole_price(self) -> Budget:
+        """What the release cost this owner's ledger, once, the choice of its bounds included."""
+        return summed(((release.price, 1) for release in (*self.choices, self)), self.price)
 
     def show(self) -> None:
         """Print every value with its interval."""
@@ -282,9 +289,17 @@ class Release:
         chosen = f" Chosen privately: {'; '.join(self.chosen.values())}." if self.chosen else ""
         covered = f"95% intervals cover the noise, not clamping or bounding.{chosen}"
         if self.synthetic:
-            return f"SYNTHETIC ROWS: nothing here is about real data. {covered} Not paid: {self.price}."
-        paid = "free, answered from the ledger" if self.paid_before else f"paid {self.price}"
-        return f"{covered} {paid}, run {self.run_id[:12]}."
+            return f"SYNTHETIC ROWS: nothing here is about real data. {covered} Not paid: {self.whole_price}."
+        return f"{covered} {self._paid()}, run {self.run_id[:12]}."
+
+    def _paid(self) -> str:
+        """What was paid this time, for the query and for the choice of its bounds."""
+        unpaid = [release.price for release in (*self.choices, self) if not release.paid_before]
+        if not unpaid:
+            return "free, answered from the ledger"
+        itself = "nothing" if self.paid_before else str(self.price)
+        parts = f" in all, {itself} of it for the query itself" if self.choices else ""
+        return f"paid {summed(((price, 1) for price in unpaid), self.price)}{parts}"
 
 
 def _pretty_rows(release: Release) -> list[list[str]]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
-from operator import add, and_
+from operator import and_
 from types import MappingProxyType
 
 import numpy as np
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from pyspark.sql import functions as F
 
 from dp.accounting.accountants import price
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
-from dp.accounting.events import PureEvent
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, Guarantee, PureDP, RenyiDP, fits, summed
+from dp.accounting.events import Event, PureEvent, ZcdpEvent
 from dp.accounting.ledger import BudgetLedger
+from dp.accounting.renyi import ORDERS
 from dp.errors import BudgetExceeded, InvalidArgument
 from dp.exact import Exact
 from dp.execution.one_lake import paying_ledger, release_key, release_one_lake
@@ -105,12 +106,12 @@ class AutoQuery:
             exceeds it.
         """
         asked = guarantee(epsilon, delta, rho)
-        run = _Run(asked, paying_ledger(self.groups.frame.source, ledger, asked), staging)
-        self._rehearsed(asked).price(type(run.ledger.capacity))
-        query, chosen = self._bounded(run)
-        return replace(run.release(query, self._rest(asked)), chosen=chosen)
+        paying = paying_ledger(self.groups.frame.source, ledger, asked)
+        run = _Run(asked, paying, staging, self._rehearsed(asked).price(paying.capacity))
+        query, chosen, choices = self._bounded(run)
+        return replace(run.release(query, self._rest(asked)), chosen=chosen, choices=choices)
 
-    def _rehearsed(self, asked: Budget) -> Plan:
+    def _rehearsed(self, asked: Guarantee) -> Plan:
         """The query's plan with any bounds in the place of those to be chosen: refuses what none would make right."""
         groups, limits, facts = self.groups, self.groups.limits, self.groups.frame.facts
         if _ROWS in self._missing():
@@ -121,7 +122,7 @@ class AutoQuery:
         query = GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates).query
         return make_plan(query, self._rest(asked))
 
-    def _rest(self, asked: Budget) -> Budget:
+    def _rest(self, asked: Guarantee) -> Guarantee:
         """What the query itself gets."""
         return _part(asked, 1 - _SHARE * len(self._missing()), with_delta=True)
 
@@ -134,37 +135,39 @@ class AutoQuery:
         facts = self.groups.frame.facts
         return sorted({column for aggregate in self.aggregates for column in aggregate.unbounded(facts)})
 
-    def _bounded(self, run: _Run) -> tuple[PrivateQuery, Mapping[str, str]]:
-        """The query with every bound in its place, and what was chosen, in words."""
-        groups, chosen = self.groups, dict[str, str]()
+    def _bounded(self, run: _Run) -> tuple[PrivateQuery, Mapping[str, str], tuple[Release, ...]]:
+        """The query with every bound in its place; what was chosen, in words; and the releases it was chosen from."""
+        groups, chosen, choices = self.groups, dict[str, str](), list[Release]()
         limits = groups.limits
         if _ROWS in self._missing():
-            rows = self._rows(run)
+            choices.append(run.release(self._sizes_query(), _part(run.asked, _SHARE), self._later(run, _ROWS)))
+            rows = self._rows(run.asked, choices[-1])
             limits, chosen[_ROWS] = replace(limits, max_total_rows=rows), f"at most {rows} row(s) of one unit"
         bounds, frame = limits.bounds(groups.frame.facts, groups.by), groups.frame
         if self._unbounded():
-            clamps = self._clamps(run)
+            choices.append(run.release(self._clamps_query(), _part(run.asked, _SHARE), self._later(run, _CLAMPS)))
+            clamps = self._clamps(choices[-1])
             for column, (lower, upper) in clamps.items():
                 chosen[column] = f"{column} within {float(lower):g} and {float(upper):g}"
             facts = replace(frame.facts, bounds=MappingProxyType({**frame.facts.bounds, **clamps}))
             frame = replace(frame, facts=facts)
-        return GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates), chosen
+        query = GroupedFrame(frame, groups.by, groups.keys, bounds).agg(*self.aggregates)
+        return query, chosen, tuple(choices)
 
-    def _later(self, asked: Budget, what: str) -> tuple[Budget, ...]:
-        """The parts that follow a choice."""
+    def _later(self, run: _Run, what: str) -> tuple[Budget, ...]:
+        """What the parts cost that follow a choice."""
         missing = self._missing()
         choices = len(missing) - missing.index(what) - 1
-        return (*[_part(asked, _SHARE)] * choices, self._rest(asked))
+        return (*[_price(_part(run.asked, _SHARE), run.ledger.capacity)] * choices, run.rest)
 
     def _sizes_query(self) -> PrivateQuery:
         one_group = GroupedFrame(self._rows_of_groups(), (), ((),), ContributionBounds(max_groups=1))
         return one_group.agg(UnitSizeHistogram(name="rows_per_unit", bins=SIZE_BINS))
 
-    def _rows(self, run: _Run) -> int:
-        release = run.release(self._sizes_query(), _part(run.asked, _SHARE), self._later(run.asked, _ROWS))
+    def _rows(self, asked: Guarantee, release: Release) -> int:
         groups = None if isinstance(self.groups.keys, PrivateKeys) else len(self.groups.keys)
         counts = release.answers.values.column("rows_per_unit").to_pylist()[0]
-        epsilon = _rough_epsilon(run.asked) / max(len(self.aggregates), 1)
+        epsilon = _rough_epsilon(asked) / max(len(self.aggregates), 1)
         return chosen_rows(_ints(counts), release.plan.parts[0].mechanism.stddev, groups, epsilon)
 
     def _edges(self) -> dict[str, tuple[Fraction, ...]]:
@@ -181,9 +184,7 @@ class AutoQuery:
         one_row = ContributionBounds(max_total_rows=1)
         return GroupedFrame(self._rows_of_groups(), (), ((),), one_row).agg(*histograms)
 
-    def _clamps(self, run: _Run) -> dict[str, tuple[Fraction, Fraction]]:
-        query, later = self._clamps_query(), self._later(run.asked, _CLAMPS)
-        release = run.release(query, _part(run.asked, _SHARE), later)
+    def _clamps(self, release: Release) -> dict[str, tuple[Fraction, Fraction]]:
         found = {}
         for (column, edges), part in zip(self._edges().items(), release.plan.parts, strict=True):
             counts = release.answers.values.column(f"bins_{column}").to_pylist()[0]
@@ -206,13 +207,14 @@ class AutoQuery:
 
 @dataclass(frozen=True)
 class _Run:
-    """One budget, spent in parts."""
+    """One budget, spent in parts; `rest` is what the last of them, the query itself, will cost the ledger."""
 
-    asked: Budget
+    asked: Guarantee
     ledger: BudgetLedger
     staging: str | None
+    rest: Budget
 
-    def release(self, query: PrivateQuery, part: Budget, later: Sequence[Budget] = ()) -> Release:
+    def release(self, query: PrivateQuery, part: Guarantee, later: Sequence[Budget] = ()) -> Release:
         """Release a query for a part of the budget; nothing is paid where the later parts could not be paid, too.
 
         Raises:
@@ -221,17 +223,17 @@ class _Run:
         plan, source = make_plan(query.query, part), query.frame.source
         stored = self.ledger.stored_release(release_key(plan, {source.name: source.data_version}))
         if later and stored is None:  # of one part alone the ledger sees to it itself
-            self._check_enough((part, *later))
+            self._check_enough((plan.price(self.ledger.capacity), *later))
         return release_one_lake(plan, source, self.ledger, self.staging)
 
-    def _check_enough(self, parts: Sequence[Budget]) -> None:
+    def _check_enough(self, prices: Sequence[Budget]) -> None:
         remaining = self.ledger.remaining()
-        total = reduce(add, (_price(part, type(remaining)) for part in parts))
-        if not all(amount <= vars(remaining)[name] for name, amount in vars(total).items()):
+        total = summed(((one, 1) for one in prices), self.ledger.capacity)
+        if not fits(total, remaining):
             raise BudgetExceeded(f"asked {total} in all, remaining {remaining}: ask for less, or ask its steward")
 
 
-def _part(asked: Budget, share: Fraction, *, with_delta: bool = False) -> Budget:
+def _part(asked: Guarantee, share: Fraction, *, with_delta: bool = False) -> Guarantee:
     """A share of a budget; delta goes to one part as a whole."""
     if isinstance(asked, ZCDP):
         return ZCDP(asked.rho * share)
@@ -240,16 +242,15 @@ def _part(asked: Budget, share: Fraction, *, with_delta: bool = False) -> Budget
     return PureDP(asked.epsilon * share)
 
 
-def _price(asked: Budget, kind: type[Budget]) -> Budget:
-    """What a part costs on a ledger of this kind."""
-    if isinstance(asked, kind):
-        return asked
-    if isinstance(asked, PureDP):
-        return price(PureEvent(asked.epsilon), kind)
-    raise InvalidArgument("epsilon", str(asked), f"this ledger counts in {kind.__name__}: ask in its kind of budget")
+def _price(part: Guarantee, like: Budget) -> Budget:
+    """What a choice of bounds costs at most on a ledger of this kind."""
+    if isinstance(part, type(like)):
+        return part
+    event: Event = ZcdpEvent(part.rho) if isinstance(part, ZCDP) else PureEvent(part.epsilon)
+    return price(event, type(like), orders=like.orders if isinstance(like, RenyiDP) else ORDERS)
 
 
-def _rough_epsilon(asked: Budget) -> float:
+def _rough_epsilon(asked: Guarantee) -> float:
     """An epsilon whose Laplace noise is about as wide, to compare bounds."""
     return math.sqrt(2 * asked.rho) if isinstance(asked, ZCDP) else float(asked.epsilon)
 

@@ -108,6 +108,8 @@ def laplace_coins(scales: Sequence[Fraction], cells: Sequence[int], distance: Fr
     Raises:
         InvalidArgument: a distance that 128 bits, or draws of 62 digits, do not keep.
     """
+    if distance <= 0:
+        raise InvalidArgument("distance", distance, "give a distance > 0: coins of so many bits are never exact")
     draws = max(sum(cells), 1)
     digits = [_digits(scale, distance / (2 * draws)) for scale in scales]
     coins = sum((1 + n) * count for n, count in zip(digits, cells, strict=True))

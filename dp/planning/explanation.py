@@ -9,6 +9,7 @@ from html import escape
 from types import MappingProxyType
 
 from dp.noise.choice import Peeling
+from dp.noise.coins import distance_of_draws
 from dp.noise.selection import Selection
 from dp.planning.aggregates import ExpectedError
 from dp.planning.bounds import ContributionBounds
@@ -71,7 +72,7 @@ def explain_plan(
             + (f", at up to {plan.parties_per_unit} parties" if plan.parties_per_unit > 1 else ""),
         ),
         **({} if plan.selection is None else {"Private keys": _selection(plan.selection)}),
-        "Noise": tuple(_noise(plan, part) for part in plan.parts),
+        "Noise": (*(_noise(plan, part) for part in plan.parts), *_sampler(plan)),
         "Expected error (95%)": tuple(f"{name}: {_expected(error)}" for name, error in errors.items()),
     }
     return Explanation({**sections, **(more or {})}, MappingProxyType(errors))
@@ -120,6 +121,20 @@ def _noise(plan: Plan, part: Part) -> str:
     return (
         f"{name}: L1 sensitivity {part.sensitivity.l1 * unit:,.6g}, {copies}{family} "
         f"of standard deviation {spread:,.4g}{'' if part.measure.in_units else ', in encoded units'}"
+    )
+
+
+def _sampler(plan: Plan) -> tuple[str, ...]:
+    """How far noise made of coins may be from its law, and what that costs."""
+    if not plan.coins:
+        return ()
+    cells = [part.cells for part in plan.parts]
+    tosses = sum(each.coins * count for each, count in zip(plan.coins, cells, strict=True))
+    return (
+        "drawn by the protocol, one sample a cell, which nobody knows: "
+        f"{tosses:,} coins of {plan.coins[0].precision} bits",
+        f"all samples together are within {float(distance_of_draws(plan.coins, cells)):.2g} of these laws (total "
+        f"variation), for which delta={float(plan.noise.sampler_delta(plan.guarantee)):.2g} is charged",
     )
 
 

@@ -9,7 +9,9 @@ from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
 from dp.accounting.calibration import zcdp_rho
 from dp.errors import InvalidArgument
 from dp.planning.keys import PrivateKeys
+from dp.planning.parts import NoiseParties
 from dp.planning.query import Query
+from dp.planning.under_sharing import UnderSharing
 
 __all__ = ["Family", "families"]
 
@@ -39,36 +41,56 @@ class Family:
         return replace(self, amount=more)
 
 
-def families(asked: Budget, query: Query, *, honest: int) -> list[Family]:
+def families(asked: Budget, query: Query, noise: NoiseParties) -> list[Family]:
     """The ways that are possible, of those that the query allows.
 
     Args:
         asked: the guarantee of the release.
         query: its shares, its keys, and the family of noise that it wants.
-        honest: noise parts that must suffice alone; several are Gaussian.
+        noise: who draws it; several parts that must suffice together are Gaussian, coins give Laplace noise.
 
     Raises:
         InvalidArgument: there is none; it says which guarantee there would be one for.
     """
+    if isinstance(noise, UnderSharing):
+        return [_under_sharing(asked, query)]
     if isinstance(query.keys, PrivateKeys):
         possible = _with_private_keys(asked, query, query.keys)
     elif isinstance(asked, PureDP):
-        if honest > 1:
+        if noise.honest > 1:
             remedy = "sums of several parties' parts are Gaussian: give a delta, or let every party add full noise"
             raise InvalidArgument("delta", 0, remedy)
         possible = [Family(asked)]
     elif isinstance(asked, ApproxDP):
         gaussian = Family(zcdp_rho(asked.epsilon, asked.delta))
-        possible = [gaussian] if honest > 1 else [Family(PureDP(asked.epsilon)), gaussian]
+        possible = [gaussian] if noise.honest > 1 else [Family(PureDP(asked.epsilon)), gaussian]
     elif isinstance(asked, ZCDP):
         possible = [Family(asked.rho)]
     else:
-        raise InvalidArgument("guarantee", str(asked), "ledgers count by orders: ask for epsilon, epsilon and delta, or rho")
+        raise InvalidArgument(
+            "guarantee", str(asked), "ledgers count by orders: ask for epsilon, epsilon and delta, or rho"
+        )
     wanted = [family for family in possible if query.noise in ("best", family.name)]
     if not wanted:
         remedy = f"this guarantee is given by {possible[0].name} noise: ask for that, or give epsilon with a delta"
         raise InvalidArgument("noise", query.noise, remedy)
     return wanted
+
+
+def _under_sharing(asked: Budget, query: Query) -> Family:
+    """Laplace noise, whose coins are paid with a part of delta."""
+    if isinstance(query.keys, PrivateKeys):
+        raise InvalidArgument("keys", None, "where noise is drawn under sharing keys are public: give them, or declare")
+    if query.noise == "gaussian":
+        remedy = "noise drawn under sharing is Laplace noise: ask for that, or let every party add its own (additive)"
+        raise InvalidArgument("noise", query.noise, remedy)
+    if not isinstance(asked, ApproxDP):
+        remedy = (
+            "noise drawn under sharing is not exactly Laplace noise, which a small delta pays for: give epsilon with a "
+            'delta, such as "1e-9", or let every party add a full sample (additive)'
+        )
+        raise InvalidArgument("delta", 0, remedy)
+    return Family(PureDP(asked.epsilon))
 
 
 def _with_private_keys(asked: Budget, query: Query, keys: PrivateKeys) -> list[Family]:

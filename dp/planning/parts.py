@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dp.accounting.budget import PureDP
+from dp.accounting.budget import Budget, PureDP
 from dp.accounting.calibration import distributed_gaussian_variance, gaussian_variance, laplace_scale
 from dp.accounting.events import GaussianEvent, LaplaceEvent, PureEvent, ZcdpEvent
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.noise.choice import Peeling
+from dp.noise.coins import LaplaceCoins
 from dp.noise.entropy import RandomSource
 from dp.noise.mechanisms import DiscreteGaussian, DiscreteLaplace
 from dp.planning.choices import Choices, concentrated_choice, pure_choice, ranks
@@ -43,6 +45,18 @@ class NoiseParties:
             raise InvalidArgument(
                 "honest", self.honest, f"of {self.copies} noise parties, 1 to {self.copies} are honest"
             )
+
+    def sampler_delta(self, asked: Budget) -> Fraction:
+        """How much of delta pays for the distance between what they draw and its law: exact samplers need none."""
+        return Fraction(0)
+
+    def coins(self, asked: Budget, parts: Sequence[Part]) -> tuple[LaplaceCoins, ...]:
+        """Of the draws of each part, where noise is made of coins."""
+        return ()
+
+    def to_json(self) -> dict[str, object]:
+        """What parties must have alike."""
+        return {"copies": self.copies, "honest": self.honest}
 
 
 ONE_CURATOR = NoiseParties(copies=1, honest=1)

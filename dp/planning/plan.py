@@ -10,19 +10,20 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dp.accounting.accountants import price
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, budget_to_json
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, Guarantee, PureDP, RenyiDP, budget_to_json
 from dp.accounting.events import Composed, DeltaEvent, Event, PureEvent
 from dp.accounting.renyi import ORDERS
 from dp.accounting.splits import greatest_factor
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
 from dp.noise.accuracy import NoiseTerm
+from dp.noise.coins import LaplaceCoins
 from dp.noise.entropy import RandomSource
 from dp.noise.selection import Selection
 from dp.planning.facts import Key
@@ -117,7 +118,14 @@ class Plan:
     def events(self) -> tuple[Event, ...]:
         """Everything that the release does to the data."""
         chosen = () if self.selection is None else (PureEvent(self.selection.epsilon), DeltaEvent(self.selection.delta))
-        return (*(part.event for part in self.parts), *chosen)
+        charged = self.noise.sampler_delta(self.guarantee)
+        sampled = (DeltaEvent(charged),) if charged else ()
+        return (*(part.event for part in self.parts), *chosen, *sampled)
+
+    @cached_property
+    def coins(self) -> tuple[LaplaceCoins, ...]:
+        """Of the draws of each part, where a protocol makes the noise of coins; else none."""
+        return self.noise.coins(self.guarantee, self.parts)
 
     def part_of(self, measure: Measure) -> Part:
         """The part that belongs to a measure of an aggregate."""
@@ -171,7 +179,7 @@ class Plan:
             "guarantee": budget_to_json(self.guarantee),
             "parties": self.parties,
             "parties_per_unit": self.parties_per_unit,
-            "noise_parties": vars(self.noise),
+            "noise_parties": {**self.noise.to_json(), **self._coins_json()},
             "selection": None if self.selection is None else self.selection.to_json(),
             "measures": [
                 {**part.measure.to_json(), "offset": part.offset, "mechanism": part.mechanism.to_json()}
@@ -179,8 +187,11 @@ class Plan:
             ],
         }
 
+    def _coins_json(self) -> dict[str, object]:
+        return {"coins": [coins.to_json() for coins in self.coins]} if self.coins else {}
 
-def guarantee(epsilon: Exact | None, delta: Exact = 0, rho: Exact | None = None) -> Budget:
+
+def guarantee(epsilon: Exact | None, delta: Exact = 0, rho: Exact | None = None) -> Guarantee:
     """Read what a release shall satisfy: epsilon, or epsilon and delta, or rho.
 
     Raises:
@@ -222,7 +233,7 @@ def make_plan(
     """
     _check_parties(query, parties)
     _check_private_keys(query)
-    ways = families(asked, query, honest=noise.honest)
+    ways = families(asked, query, noise)
     make = partial(_plan, query, asked, parties=parties, parties_per_unit=parties_per_unit, noise=noise)
     plans = [_stretched(make, asked, family) for family in ways]
     if plans[0].length > MAX_CELLS:
@@ -230,6 +241,7 @@ def make_plan(
     _check_choices(plans[0])
     best = min(plans, key=lambda plan: sum(math.log(part.mechanism.stddev or math.ulp(0)) for part in plan.parts))
     _prove_range(best)
+    _ = best.coins  # raises where there are none so exact
     return best
 
 

@@ -44,6 +44,8 @@ class Costs(Protocol):
     def bits_to_arithmetic(self, length: int, dtype: type[Any]) -> Cost: ...
     def combined_bits(self, length: int, results: int, dtype: type[Any]) -> Cost: ...
     def to_binary(self, length: int) -> Cost: ...
+    def truncated(self, length: int, bits: int) -> Cost: ...
+    def truncated_exactly(self, length: int, bits: int) -> Cost: ...
     def shuffled(self, length: int, widths: Sequence[int]) -> Cost: ...
 
 
@@ -151,6 +153,12 @@ class Engine(Protocol):
 
     def to_binary(self, x: Arithmetic) -> Binary:
         """The same words, shared by exclusive or."""
+
+    def truncated(self, x: Arithmetic, bits: int) -> Arithmetic:
+        """floor(x / 2^bits) or one more, by chance, of words |x| < 2^62; bits from 0 to 62."""
+
+    def truncated_exactly(self, x: Arithmetic, bits: int) -> Arithmetic:
+        """floor(x / 2^bits) of any words in two's complement; bits from 0 to 62."""
 
     def shuffled(self, columns: Sequence[Share]) -> list[Share]:
         """Rows in an order that nobody knows; columns arithmetic or binary."""

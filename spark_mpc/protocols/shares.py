@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import plane_words
 
 __all__ = ["Arithmetic", "Binary", "Bits", "Share", "concatenated"]
+
+OneShare = TypeVar("OneShare", bound="Share")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,7 +122,7 @@ class Bits(Share):
         return self._with(other, np.bitwise_xor)
 
 
-def concatenated(shares: Sequence[Share]) -> Share:
+def concatenated(shares: Sequence[OneShare]) -> OneShare:
     """Shares of one kind, arithmetic or binary, one behind the other."""
     first, *_ = shares
     parts = zip(*(share.parts for share in shares), strict=True)

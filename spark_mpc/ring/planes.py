@@ -74,7 +74,7 @@ def _transposed_squares(words: Words) -> Words:
         piece = words[WORD_BITS * start : WORD_BITS * (start + _SQUARES_AT_ONCE)]
         if len(piece) % WORD_BITS:
             piece = np.concatenate([piece, np.zeros(-len(piece) % WORD_BITS, np.uint64)])
-        square = np.ascontiguousarray(piece.reshape(-1, WORD_BITS).T)
+        square = piece.reshape(-1, WORD_BITS).T.copy(order="C")  # always a copy: it is transposed in place
         _transpose(square)
         out[:, start : start + square.shape[1]] = square
     return out

@@ -126,6 +126,9 @@ class _MaskedSum:
         work = self._work
         return open_sum(work.transport, work.run, work.recipients, self._masked(), commit)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _masked(self) -> Words:
         """This party's upload: masked once, here or on the executors; the driver only joins masked words."""
         work, protocol = self._work, self._protocol

@@ -73,6 +73,9 @@ class Joint(Protocol):
             PeerLost, AbortedByPeer, WireError: before `commit` was called.
         """
 
+    def close(self) -> None:
+        """Let go of connections; idempotent."""
+
 
 class SumProtocol(Protocol):
     """How parties add up their vectors; the twin of the tests, which adds no noise, implements it too."""

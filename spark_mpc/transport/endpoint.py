@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from dp.errors import InvalidArgument
 from spark_mpc.errors import AbortedByPeer, FederationError, PeerLost, WireError
-from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Progress, Tap, Traffic
+from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Pipe, Progress, Streams, Tap, Traffic
 from spark_mpc.transport.heartbeat import Heartbeat
 from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.run_streams import RunStreams
 from spark_mpc.transport.runs import Sink
 from spark_mpc.wire import INCARNATION_BYTES, INLINE_BYTES, Header, Kind, Status, encode_header
 
 __all__ = ["Endpoint", "Link", "quiet", "untapped"]
+
+T = TypeVar("T")
 
 
 def quiet(_: str) -> None:
@@ -51,6 +56,13 @@ class Link(Protocol):
             ConnectionError, TimeoutError: as the class says.
             WireError, AbortedByPeer, CertificateRefused: the peer's answer.
             Exception: what `check` raises, which is called while waiting.
+        """
+
+    def dial(self, peer: str, header: Header, check: Check) -> Pipe:
+        """Open the stream of a run to the peer, once the peer has accepted it.
+
+        Raises:
+            ConnectionError, TimeoutError, WireError, AbortedByPeer, CertificateRefused, Exception: as for `deliver`.
         """
 
     def ping(self, peer: str, run: bytes, timeout_seconds: float) -> tuple[bytes, Status]:
@@ -182,6 +194,17 @@ class Endpoint:
             raise InvalidArgument("buffer", "read-only", "give memory that can be written")
         self._take(peer, run, Sink(step, len(view), view))
 
+    def streams(self, peer: str, run: bytes) -> Streams:
+        """See `Transport.streams`."""
+        self._require_peer(peer)
+        header = Header(Kind.STREAM, run, "stream", self.incarnation)
+
+        def dial() -> Pipe:
+            self._mailbox.check(run, peer)
+            return self._insist(peer, header, lambda check: self.link.dial(peer, header, check))
+
+        return RunStreams(peer, run, self._mailbox, dial=dial, ask=partial(self._ask, peer, run), tap=self._tap)
+
     def check(self, run: bytes) -> None:
         """See `Transport.check`."""
         self._mailbox.check_all(run)
@@ -221,12 +244,17 @@ class Endpoint:
         return Header(Kind.MESSAGE, run, step, self.incarnation, sequence, length)
 
     def _deliver(self, peer: str, header: Header, content: memoryview) -> bytes:
+        return self._insist(peer, header, lambda check: self.link.deliver(peer, header, content, check))
+
+    def _insist(self, peer: str, header: Header, act: Callable[[Check], T]) -> T:
+        """Let the link act until the peer takes or refuses what it brings, or is lost."""
+
         def check() -> None:
             self._mailbox.check(header.run, peer)
 
         while True:
             try:
-                return self.link.deliver(peer, header, content, check)
+                return act(check)
             except ConnectionRefusedError:
                 self._mailbox.pause()  # not up, or gone: the heartbeats decide
                 check()
@@ -247,10 +275,16 @@ class Endpoint:
                 self._mailbox.check_open(run)
             raise
 
-    def _ask(self, peer: str, run: bytes) -> None:
-        """Look why a connection broke: the peer may have aborted, for instance because this process was stopped."""
+    def _ask(self, peer: str, run: bytes) -> bool:
+        """Look why a connection broke: the peer may have aborted, for instance because this process was stopped.
+
+        Returns:
+            Whether the peer answers.
+        """
         with suppress(OSError, FederationError):
             self._mailbox.heard(peer, run, *self.link.ping(peer, run, min(1.0, self._timeout_seconds)))
+            return True
+        return False
 
     def _greet(self, peer: str, step: str, payload: bytes) -> None:
         header = self._header(RENDEZVOUS, step, length=len(payload))

@@ -105,16 +105,16 @@ class Mailbox:
             known.traffic = known.traffic.received(len(sink.result))
 
     def take_stream(self, peer: str, run: bytes) -> Pipe:
-        """Wait for the stream that the peer opens to this party; it belongs to the caller from now on."""
+        """Wait for the stream that the peer opens to this party; it belongs to the caller from then on."""
         with self._changed:
             line = self._runs.open(run).lines[peer]
             for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):
-                if line.stream is not None:
-                    stream, line.stream = line.stream, None
+                stream = line.taken_stream()
+                if stream is not None:
                     return stream
                 self.check(run, peer)
-                if line.finished or line.streamed:
-                    raise PeerLost(peer, line.peer_step, "it has no stream in this run: do all parties run this plan?")
+                if line.finished:
+                    raise PeerLost(peer, line.peer_step, "it finished the run without opening a stream")
         raise AssertionError("waiting ends by return or raise")
 
     def take_greeting(self, peer: str, step: str) -> tuple[bytes, bytes]:
@@ -171,11 +171,31 @@ class Mailbox:
 
         return check
 
+    def patience(self, run: bytes, peer: str) -> Check:
+        """A `check` for one long wait outside of the mailbox; it reports that the peer is awaited."""
+        started, reported = time.monotonic(), ""
+
+        def check() -> None:
+            nonlocal reported
+            self.check(run, peer)
+            what = f"{peer} ({self._runs.open(run).lines[peer].peer_step})"
+            if time.monotonic() - started > _PATIENCE_SECONDS and what != reported:
+                reported = what
+                self._on_progress(f"waiting for {what}")
+
+        return check
+
     def sent(self, run: bytes, length: int) -> None:
         """Count a message that was sent."""
         with self._changed:
             if run in self._runs:
                 self._runs[run].traffic = self._runs[run].traffic.sent(length)
+
+    def received(self, run: bytes, length: int) -> None:
+        """Count a message that was received on a stream."""
+        with self._changed:
+            if run in self._runs:
+                self._runs[run].traffic = self._runs[run].traffic.received(length)
 
     def traffic(self, run: bytes) -> Traffic:
         """What the run has sent and received."""
@@ -201,31 +221,25 @@ class Mailbox:
                 self._hand_over(peer, line, header, fill, check)
 
     def accept_stream(self, peer: str, header: Header, welcome: Callable[[], Pipe], check: Check) -> None:
-        """Keep a stream of a peer whose certificate was checked until the party takes it, or the run ends.
+        """Keep a stream of a peer whose certificate was checked, until the party takes it or the run ends.
 
         Args:
             peer: who opens it.
-            header: what names the run.
-            welcome: tells the peer that it may; returns the stream, which belongs to the mailbox from then on.
+            header: what names the run and the peer's process.
+            welcome: tells the peer that it may; returns the stream, which is the mailbox's once this call returns.
             check: is asked while the run is awaited.
 
         Raises:
             WireError: refused.
             RunAborted: the run was aborted here.
         """
-        self._await_begin(header.run, check)
-        with self._changed:
-            line = self._runs.open(header.run).lines[peer]
-            refusal = line.no_stream(header)
-            if refusal is not None:
-                raise WireError(refusal)
-            line.opening = True
+        with self._known_sender(peer, header, check) as line:
+            line.admit_stream()
         stream = welcome()
         with self._changed:
-            line.stream = stream
+            self._refuse_closed()
+            self._runs.open(header.run).lines[peer].stream = stream
             self._changed.notify_all()
-            if self._closed or self._runs.get(header.run) is not ...:
-                pass
 
     def status(self, run: bytes) -> Status:
         """What this party answers to a ping about the run."""
@@ -336,12 +350,20 @@ class Mailbox:
                     self._runs.end(run, peer, reason)
 
     @contextmanager
-    def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[Line]:
-        """The line of a message that is the next one of its sender; only one message at a time is in it."""
+    def _known_sender(self, peer: str, header: Header, check: Check) -> Iterator[Line]:
+        """The line of the process that is the peer in this run, which is awaited; under the lock."""
         self._await_begin(header.run, check)
         with self._changed:
             line = self._runs.open(header.run).lines[peer]
             line.incarnation = line.incarnation or header.incarnation
+            if header.incarnation != line.incarnation:
+                raise WireError("it comes from another process than the run's: begin a new attempt")
+            yield line
+
+    @contextmanager
+    def _admitted(self, peer: str, header: Header, check: Check) -> Iterator[Line]:
+        """The line of a message that is the next one of its sender; only one message at a time is in it."""
+        with self._known_sender(peer, header, check) as line:
             refusal = line.disorder(header)
             if refusal is not None:
                 raise WireError(refusal)

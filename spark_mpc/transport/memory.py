@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from dp.errors import InvalidArgument
 from spark_mpc.errors import AbortedByPeer, RunAborted, WireError
 from spark_mpc.identity import party_name
 from spark_mpc.transport.base import Progress, Tap
 from spark_mpc.transport.endpoint import Endpoint, quiet, untapped
-from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.mailbox import POLL_SECONDS, Check, Mailbox
+from spark_mpc.transport.pipes import SocketPipe
 from spark_mpc.wire import Header, Status, decode_header, encode_header
 
 __all__ = ["MemoryHub"]
@@ -78,16 +81,22 @@ class _MemoryLink:
         def fill(buffer: memoryview) -> None:
             buffer[:] = payload
 
-        try:
+        with self._answers(peer, mailbox, check):
             mailbox.accept(self._me, decode_header(encode_header(header)), fill, check)
-        except RunAborted as error:
-            check()  # it may be our own run that ended while the peer let us wait
-            raise AbortedByPeer(peer, error.reason) from None
-        except WireError:
-            if self._present.get(peer, (None,))[0] is not mailbox:
-                raise ConnectionResetError from None  # it closed meanwhile
-            raise
         return incarnation
+
+    def dial(self, peer: str, header: Header, check: Check) -> SocketPipe:
+        mailbox, _ = self._reach(peer)
+        near, far = socket.socketpair()
+        outgoing, incoming = SocketPipe(near, 0.0), SocketPipe(far, POLL_SECONDS)
+        try:
+            with self._answers(peer, mailbox, check):
+                mailbox.accept_stream(self._me, decode_header(encode_header(header)), lambda: incoming, check)
+        except BaseException:
+            outgoing.close()
+            incoming.close()
+            raise
+        return outgoing
 
     def ping(self, peer: str, run: bytes, timeout_seconds: float) -> tuple[bytes, Status]:
         mailbox, incarnation = self._reach(peer)
@@ -96,6 +105,19 @@ class _MemoryLink:
     def abort(self, peer: str, run: bytes, reason: str, timeout_seconds: float) -> None:
         mailbox, _ = self._reach(peer)
         mailbox.aborted_by(self._me, run, self._incarnation, reason)
+
+    @contextmanager
+    def _answers(self, peer: str, mailbox: Mailbox, check: Check) -> Iterator[None]:
+        """What the peer's mailbox raises, as this party sees it."""
+        try:
+            yield
+        except RunAborted as error:
+            check()  # it may be our own run that ended while the peer let us wait
+            raise AbortedByPeer(peer, error.reason) from None
+        except WireError:
+            if self._present.get(peer, (None,))[0] is not mailbox:
+                raise ConnectionResetError from None  # it closed meanwhile
+            raise
 
     def _reach(self, peer: str) -> tuple[Mailbox, bytes]:
         if peer not in self._present:

@@ -6,10 +6,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from spark_mpc.errors import AbortedByPeer, FederationError, RunAborted, WireError
-from spark_mpc.transport.base import Traffic
+from spark_mpc.transport.base import Pipe, Traffic
 from spark_mpc.wire import Header, RunState
 
-__all__ = ["Line", "Run", "Sink"]
+__all__ = ["Line", "Run", "Runs", "Sink"]
+
+_MAX_CLOSED_RUNS = 256  # runs that are over are remembered, so that pings about them are answered
 
 
 @dataclass
@@ -60,11 +62,34 @@ class Line:
     lost: str | None = None
     finished: bool = False
     peer_step: str = "start"
+    stream: Pipe | None = None  # opened by the peer, not taken yet
+    streamed: bool = False  # it has opened one
+    took_stream: bool = False
+
+    def admit_stream(self) -> None:
+        """The peer opens its stream.
+
+        Raises:
+            WireError: its second one.
+        """
+        if self.streamed:
+            raise WireError("a party opens one stream to each peer in a run")
+        self.streamed = True
+
+    def taken_stream(self) -> Pipe | None:
+        """The stream, for its only user, if it is there already.
+
+        Raises:
+            WireError: it was taken before.
+        """
+        if self.took_stream:
+            raise WireError("the streams of a run are opened once")
+        stream, self.stream = self.stream, None
+        self.took_stream = stream is not None
+        return stream
 
     def disorder(self, header: Header) -> str | None:
         """Why a message cannot be this peer's next one, or None."""
-        if header.incarnation != self.incarnation:
-            return "it comes from another process than the run's: begin a new attempt"
         if self.busy:
             return "another message of this sender is still being taken"
         if header.sequence != self.next_sequence:
@@ -90,3 +115,51 @@ class Run:
             raise RunAborted(self.reason) if self.ended_by is None else AbortedByPeer(self.ended_by, self.reason)
         if self.state is not RunState.OPEN:
             raise WireError("the run is finished: begin a new one")
+
+    def close_streams(self) -> None:
+        """Close those that nobody has taken."""
+        for line in self.lines.values():
+            if line.stream is not None:
+                line.stream.close()
+                line.stream = None
+
+
+class Runs(dict[bytes, Run]):
+    """All runs that a party remembers, by name."""
+
+    def open(self, run: bytes) -> Run:
+        """A run that is open, or the reason why it is not, raised."""
+        known = self.get(run)
+        if known is None:
+            raise WireError("the run has not begun here: call begin first")
+        known.require_open()
+        return known
+
+    def watched(self, peer: str) -> list[bytes]:
+        """The open runs in which a peer must be watched."""
+        return [
+            run
+            for run, known in self.items()
+            if known.state is RunState.OPEN and not known.lines[peer].finished and known.lines[peer].lost is None
+        ]
+
+    def finish(self, run: bytes) -> None:
+        """Close a run that went well; without effect on one that is over."""
+        known = self.get(run)
+        if known is not None and known.state is RunState.OPEN:
+            known.state = RunState.FINISHED
+            known.close_streams()
+
+    def end(self, run: bytes, peer: str | None, reason: str) -> None:
+        """Close a run that did not go well, on the account of a peer or of this party; without effect on one over."""
+        known = self.get(run)
+        if known is not None and known.state is RunState.OPEN:
+            known.ended_by, known.reason = peer, reason
+            known.state = RunState.ABORTED  # after its reason: `Mailbox.check` reads without the lock
+            known.close_streams()
+
+    def forget_old(self) -> None:
+        """Keep a bounded number of runs that are over."""
+        over = [run for run, known in self.items() if known.state is not RunState.OPEN]
+        for run in over[: max(0, len(over) - _MAX_CLOSED_RUNS)]:
+            del self[run]

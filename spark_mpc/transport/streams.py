@@ -6,7 +6,8 @@ whoever receives reads straight from the stream, without a thread in between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.errors import InvalidArgument
+from spark_mpc.errors import WireError
 from spark_mpc.protocols.channel import Meter
-from spark_mpc.transport.base import Watch
-from spark_mpc.transport.pipes import Incoming, Outgoing
+from spark_mpc.transport.base import Transport, Watch
+from spark_mpc.transport.stream_ends import Incoming, Outgoing
 
-__all__ = ["PeerStreams", "StreamChannel", "open_channel"]
+__all__ = ["PARTIES", "PeerStreams", "StreamChannel", "open_channel"]
+
+PARTIES = 3
+_TRANSCRIPT = "transcript"
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,62 @@ class StreamChannel:
         if number not in self._peers:
             raise InvalidArgument("party", number, f"the peers are {', '.join(map(str, sorted(self._peers)))}")
         return self._peers[number]
+
+
+@contextmanager
+def open_channel(transport: Transport, run: bytes, parties: tuple[str, str, str]) -> Iterator[StreamChannel]:
+    """The channel of this party in an open run; once in a run, by all three parties.
+
+    At the end both ends of every stream compare what they sent with what was received, and close it. A `WireError`
+    anywhere in the context ends the run for all; after any other error the caller ends it, as always.
+
+    Args:
+        transport: of this party.
+        run: begun here; the peers' begin is awaited.
+        parties: the three compute parties in their order; this one is among them.
+
+    Raises:
+        InvalidArgument: not three parties, or this one is not among them.
+        WireError: a peer refuses, or the transcripts differ.
+        PeerLost, RunAborted, AbortedByPeer: the run is over.
+    """
+    if len(set(parties)) != PARTIES or transport.me not in parties:
+        raise InvalidArgument("parties", parties, f"name the three compute parties, {transport.me} among them")
+    names = {number: name for number, name in enumerate(parties) if name != transport.me}
+    try:
+        channel = StreamChannel(parties.index(transport.me), _connected(transport, run, names))
+        try:
+            yield channel
+            _compare(transport, run, {name: channel.transcripts(number) for number, name in names.items()})
+        finally:
+            channel.close()
+    except WireError as error:
+        transport.abort(run, str(error))
+        raise
+
+
+def _connected(transport: Transport, run: bytes, names: Mapping[int, str]) -> dict[int, PeerStreams]:
+    """The streams with every peer: all are dialled before the first is awaited."""
+    watches = {number: transport.streams(name, run) for number, name in names.items()}
+    with ExitStack() as opened:
+        outgoing, incoming = {}, {}
+        for number, watch in watches.items():
+            outgoing[number] = Outgoing(watch.dial(), watch)
+            opened.callback(outgoing[number].close)
+        for number, watch in watches.items():
+            incoming[number] = Incoming(watch.accept(), watch)
+            opened.callback(incoming[number].close)
+        opened.pop_all()
+    return {number: PeerStreams(outgoing[number], incoming[number], watches[number]) for number in watches}
+
+
+def _compare(transport: Transport, run: bytes, transcripts: Mapping[str, tuple[bytes, bytes]]) -> None:
+    """Make sure that every peer has received what this party sent, and the other way round."""
+    for peer, (sent, received) in transcripts.items():
+        transport.send(peer, run, _TRANSCRIPT, sent + received)
+    for peer, (sent, received) in transcripts.items():
+        if transport.receive(peer, run, _TRANSCRIPT, len(sent + received)) != received + sent:
+            raise WireError(f"transcripts differ: {transport.me} and {peer} have not seen the same messages")
 
 
 def _bytes_of(data: NDArray[Any]) -> memoryview:

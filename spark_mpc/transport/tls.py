@@ -1,7 +1,8 @@
 """The transport between processes: one port per party, mutual TLS 1.3 on plain sockets, certificates pinned.
 
 Each run has its own connection to each peer, heartbeats have another. Frames are answered one by one, so that whoever
-sends knows that its message was taken. Bulk data goes from the socket straight into the receiver's buffer.
+sends knows that its message was taken. Bulk data goes from the socket straight into the receiver's buffer. A run's
+streams are connections of their own, which carry nothing else and no answers.
 """
 
 from __future__ import annotations
@@ -124,6 +125,18 @@ class _TlsLink:
                 lane.end()
         return reply.incarnation
 
+    def dial(self, peer: str, header: Header, check: Check) -> Connection:
+        try:
+            connection = self._dial(peer, self._dial_seconds)
+        except (ConnectionError, TimeoutError) as error:
+            raise ConnectionRefusedError(str(error)) from None  # it may be tried again
+        try:
+            _judge(connection, header, _post(connection, header, memoryview(b""), check), check)
+        except BaseException:
+            connection.close()
+            raise
+        return connection.write_only()
+
     def ping(self, peer: str, run: bytes, timeout_seconds: float) -> tuple[bytes, Status]:
         check = _within(timeout_seconds)
         with self._run_lane(peer, _CONTROL, timeout_seconds).used() as connection:
@@ -162,6 +175,9 @@ class _TlsLink:
         return lane
 
     def _new_lane(self, peer: str, timeout_seconds: float) -> _Lane:
+        return _Lane(self._dial(peer, timeout_seconds))
+
+    def _dial(self, peer: str, timeout_seconds: float) -> Connection:
         if self._server is None:
             raise ConnectionAbortedError("the transport is closed")
         route = self._routes[peer]
@@ -174,7 +190,7 @@ class _TlsLink:
         except BaseException:
             connection.close()
             raise
-        return _Lane(connection)
+        return connection
 
 
 class _Route:

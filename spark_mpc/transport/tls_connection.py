@@ -13,6 +13,7 @@ import ssl
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from spark_mpc.errors import CertificateRefused, WireError
 from spark_mpc.identity import Identity
 from spark_mpc.transport.mailbox import POLL_SECONDS, Check
+from spark_mpc.transport.pipes import await_room
 from spark_mpc.wire import PREFIX_BYTES, Header, decode_header, encode_header, step_bytes
 
 __all__ = ["Connection", "client_context", "dial", "pinned_owner", "server_context", "tune"]
@@ -65,7 +67,7 @@ def pinned_owner(channel: ssl.SSLSocket, owners: Mapping[bytes, str], peer: str)
 
 
 class Connection:
-    """Frames over an authenticated channel; reads and writes give way to `check` while they wait.
+    """Frames over an authenticated channel; reads and writes give way to `check` while they wait. Also a `Pipe`.
 
     Args:
         channel: after the handshake; owned by the connection from now on.
@@ -102,15 +104,9 @@ class Connection:
         """
         while view:
             try:
-                received = self._channel.recv_into(view[:_CHUNK_BYTES])
+                view = view[self.read_some(view[:_CHUNK_BYTES]) :]
             except TimeoutError:
                 check()
-                continue
-            except ssl.SSLError as error:
-                raise self._broken(error) from None
-            if received == 0:
-                raise ConnectionResetError("the stream ended")
-            view = view[received:]
 
     def read(self, length: int, check: Check) -> bytes:
         """Read `length` bytes, which the caller has found acceptable."""
@@ -140,6 +136,34 @@ class Connection:
         if header.length > max_bytes:
             raise WireError(f"{header.kind.name} declares {header.length} bytes, at most {max_bytes} are accepted")
         return self.read(header.length, check)
+
+    def read_some(self, room: memoryview) -> int:
+        """See `Pipe.read_some`."""
+        try:
+            received = self._channel.recv_into(room)
+        except ssl.SSLError as error:
+            raise self._broken(error) from None
+        if received == 0:
+            raise ConnectionResetError("the stream ended")
+        return received
+
+    def write_only(self) -> Self:
+        """From now on for a stream's writer, and `write_some`: nothing here waits any more."""
+        self._channel.settimeout(0.0)
+        return self
+
+    def write_some(self, data: memoryview) -> int:
+        """See `Pipe.write_some`."""
+        try:
+            return self._channel.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return 0
+        except ssl.SSLError as error:
+            raise self._broken(error) from None
+
+    def await_room(self, seconds: float) -> None:
+        """See `Pipe.await_room`."""
+        await_room(self._channel, seconds)
 
     def interrupt(self) -> None:
         """End the connection from any thread; whoever reads or writes on it gets a ConnectionError."""

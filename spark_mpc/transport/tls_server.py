@@ -113,14 +113,16 @@ class TlsServer:
             self._handshakes.release()
         if connection is None:
             return
+        lent = False
         try:
-            self._converse(connection)
+            lent = self._converse(connection)
         except (OSError, FederationError):
             pass  # the connection is given up; whoever waits for the peer learns it from its heartbeats
         finally:
             with self._guard:
                 self._connections.pop(connection, None)
-            connection.close()
+            if not lent:
+                connection.close()
 
     def _let_in(self, raw: socket.socket) -> Connection | None:
         """The connection, registered under its peer; None for whoever is not a pinned peer."""
@@ -141,12 +143,16 @@ class TlsServer:
         connection.close()
         return None
 
-    def _converse(self, connection: Connection) -> None:
+    def _converse(self, connection: Connection) -> bool:
+        """Answer frames until the connection breaks; returns when it is lent to the mailbox as a stream."""
         self._reply(connection, Header(Kind.WELCOME, RENDEZVOUS, "welcome", self._incarnation), Kind.WELCOME)
         while True:
             try:
                 header = connection.read_header(self._alive)
-                self._answer(connection, header)
+                if header.kind is Kind.STREAM and self._lend(connection, header):
+                    return True
+                if header.kind is not Kind.STREAM:
+                    self._answer(connection, header)
             except WireError as error:
                 malformed = Header(Kind.REFUSED, RENDEZVOUS, "refused", self._incarnation)
                 self._reply(connection, malformed, Kind.REFUSED, encode_reason(str(error)))
@@ -164,6 +170,21 @@ class TlsServer:
             self._reply(connection, header, Kind.TAKEN)
         else:
             raise WireError(f"{header.kind.name} is no request")
+
+    def _lend(self, connection: Connection, header: Header) -> bool:
+        """Whether the mailbox has taken the connection: it carries a stream from now on, and no replies."""
+
+        def welcome() -> Connection:
+            self._reply(connection, header, Kind.TAKEN)
+            return connection
+
+        connection.read_short(header, 0, self._alive)
+        try:
+            self._mailbox.accept_stream(connection.peer, header, welcome, self._alive)
+        except (WireError, RunAborted) as error:
+            self._refuse(connection, header, error)
+            return False
+        return True
 
     def _take(self, connection: Connection, header: Header) -> None:
         inline = header.length <= INLINE_BYTES
@@ -184,11 +205,14 @@ class TlsServer:
         except (WireError, RunAborted) as error:
             if flowing:
                 raise ConnectionAbortedError from None  # the rest of the payload is not read
-            ended = isinstance(error, RunAborted)
-            reason = error.reason if isinstance(error, RunAborted) else str(error)
-            self._reply(connection, header, Kind.ABORT if ended else Kind.REFUSED, encode_reason(reason))
+            self._refuse(connection, header, error)
         else:
             self._reply(connection, header, Kind.TAKEN)
+
+    def _refuse(self, connection: Connection, header: Header, error: WireError | RunAborted) -> None:
+        ended = isinstance(error, RunAborted)
+        reason = error.reason if isinstance(error, RunAborted) else str(error)
+        self._reply(connection, header, Kind.ABORT if ended else Kind.REFUSED, encode_reason(reason))
 
     def _reply(self, connection: Connection, header: Header, kind: Kind, payload: bytes = b"") -> None:
         reply = Header(kind, header.run, header.step, self._incarnation, header.sequence, len(payload))

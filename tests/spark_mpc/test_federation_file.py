@@ -13,7 +13,7 @@ from dp.errors import InvalidArgument
 from spark_mpc.federation_file import FederationFile, Peer, add_party, differences, split_address
 from spark_mpc.identity import Identity, fingerprint
 
-NAMES = ("insurer_a", "insurer_b", "insurer_c")
+NAMES = ("insurer_a", "insurer_b", "insurer_c", "insurer_d")
 IDENTITIES = {name: Identity.create(name) for name in NAMES}
 STRANGER = Identity.create("stranger")
 STRANGER_AS_A = Identity.create("insurer_a")
@@ -33,6 +33,25 @@ BAD_COLLUDERS = ("0", "2", "true", '"1"', "1.0")
 BAD_SECONDS = ("0", "-1", "nan", "inf", "true", '"1"')
 TWICE = [IDENTITIES["insurer_b"].certificate] * 2
 FIRST = stanza("insurer_a", 7001)
+
+
+REP3 = HEAD + 'protocol = "rep3"\n'
+FOUR = tuple(stanza(name, port) for port, name in enumerate(("insurer_a", "insurer_b", "insurer_c", "insurer_d"), 7001))
+BAD_COMPUTE = (
+    ('["insurer_a", "insurer_b"]', "three different parties"),
+    ('["insurer_a", "insurer_b", "insurer_b"]', "three different parties"),
+    ('["insurer_a", "insurer_b", "insurer_x"]', "three different parties"),
+    ('"insurer_a"', "list of three"),
+    ("[1, 2, 3]", "list of three"),
+)
+
+
+def test_three_parties_compute_under_rep3_and_one_may_be_corrupt() -> None:
+    file = FederationFile.parse(text(REP3, *FOUR[:3]))
+    assert (file.protocol, file.compute, file.t) == ("rep3", ("insurer_a", "insurer_b", "insurer_c"), 1)
+    chosen = FederationFile.parse(text(REP3 + 'compute = ["insurer_d", "insurer_a", "insurer_c"]\n', *FOUR))
+    assert chosen.compute == ("insurer_a", "insurer_c", "insurer_d")
+    assert chosen.public()["compute"] == list(chosen.compute)
 
 
 def test_a_file_with_two_parties_is_enough() -> None:
@@ -60,8 +79,13 @@ def test_all_but_one_may_collude_unless_the_file_says_less() -> None:
         (text(HEAD + "timeout = 3\n"), "unknown|known are"),
         (text(HEAD) + "[extra]\n", "known are federation, party"),
         (text(HEAD) + "[party.insurer_c]\nport = 3\n", "known are address, certificates"),
-        (text(HEAD + 'protocol = "rep3"\n'), "this release knows additive"),
+        (text(HEAD + 'protocol = "shamir"\n'), "this release knows additive, rep3"),
         (text(HEAD + "protocol = [1]\n"), "this release knows additive"),
+        (text(HEAD + 'protocol = "rep3"\n'), "three different parties"),
+        (text(HEAD + 'compute = ["insurer_a"]\n'), "belongs to protocol"),
+        *[(text(REP3 + f"compute = {names}\n", *FOUR), reason) for names, reason in BAD_COMPUTE],
+        (text(REP3, *FOUR), "three different parties"),
+        (text(REP3 + "colluders = 2\n", *FOUR[:3]), "whole number from 1 to 1"),
         *[(text(HEAD + f"colluders = {value}\n"), "whole number from 1 to 1") for value in BAD_COLLUDERS],
         *[(text(HEAD + f"timeout_seconds = {value}\n"), "seconds above 0") for value in BAD_SECONDS],
         (text(HEAD + "rendezvous_seconds = 0\n"), "seconds above 0"),

@@ -24,7 +24,7 @@ MODULES = {
 
 PUBLIC = {
     dp: """ApproxDP Budget BudgetExceeded ContributionBounds DISTRIBUTION ErrorBudget InvalidArgument PrivateFrame
-        PrivateQuery PublicFacts PureDP ROW Release SparkMpcError Tuning ZCDP __version__
+        PrivateQuery PublicFacts PureDP ROW Release RenyiDP SparkMpcError Tuning ZCDP __version__
         chosen_quantile count count_distinct count_units covariance
         histogram max mean median min most_frequent normalize_id private private_keys
         quantiles relative stddev sufficient_statistics sum top_k truncated_share tune unit_sum variance vector_sum

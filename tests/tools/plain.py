@@ -156,6 +156,15 @@ class Plain:
         self._pay(self.costs.to_binary(len(x)))
         return Binary(x.parts)
 
+    def truncated(self, x: Arithmetic, bits: int) -> Arithmetic:
+        """Rounded down; a protocol may give one more."""
+        self._pay(self.costs.truncated(len(x), bits))
+        return Arithmetic(((x.parts[0].view(np.int64) >> bits).view(np.uint64),))
+
+    def truncated_exactly(self, x: Arithmetic, bits: int) -> Arithmetic:
+        self._pay(self.costs.truncated_exactly(len(x), bits))
+        return Arithmetic(((x.parts[0].view(np.int64) >> bits).view(np.uint64),))
+
     def shuffled(self, columns: Sequence[Share]) -> list[Share]:
         self._pay(self.costs.shuffled(len(columns[0]), [column.dtype.itemsize for column in columns]))
         order = self._random.permutation(len(columns[0]))

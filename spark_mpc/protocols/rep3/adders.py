@@ -16,7 +16,7 @@ from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import WORD_BITS, from_planes, plane_words, to_planes
 
-__all__ = ["carry", "negative", "summands", "to_binary"]
+__all__ = ["carries", "carry", "negative", "summands", "to_binary"]
 
 
 def negative(context: Context, x: Arithmetic) -> Bits:
@@ -44,8 +44,7 @@ def _sign_plane(context: Context, x: Arithmetic) -> Pair:
         top = u[0][-1] ^ v[0][-1], u[1][-1] ^ v[1][-1]
         below = (u[0][:-1], u[1][:-1]), (v[0][:-1], v[1][:-1])
         generates = conjunction(context, "generate", *below)
-        carry = carry(context, generates, _xored(*below))
-        return _xored(top, carry)
+        return _xored(top, carry(context, generates, _xored(*below)))
 
 
 def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
@@ -64,24 +63,61 @@ def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
     return u, (to_planes(x.parts[0]), nothing)
 
 
-def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
-    """What comes out above all planes: neighbours are merged, level by level; an odd plane waits at the top.
+def carries(context: Context, generates: Pair, propagates: Pair, at: int) -> tuple[Pair, Pair]:
+    """What a sum carries into plane `at`, above the lowest, and what comes out above all planes.
 
-    (g, p) of a pair is (g_high ^ p_high g_low, p_high p_low); the lowest group never needs its p.
+    Cost: a round for each level of the wider side's tree, and one to join both sides.
     """
-    while (width := len(generates[0])) > 1:
-        half = width // 2
-        g_low, g_high, g_rest = _halves(generates, half)
-        p_low, p_high, p_rest = _halves(propagates, half)
-        left = tuple(np.concatenate([high, high[1:]]) for high in p_high)
-        right = tuple(np.concatenate([g, p[1:]]) for g, p in zip(g_low, p_low, strict=True))
-        merged = conjunction(context, f"carry/{width}", (left[0], left[1]), (right[0], right[1]))
-        generates = _stacked(_xored((merged[0][:half], merged[1][:half]), g_high), g_rest)
-        unused = np.zeros_like(p_low[0][:1])
-        propagates = _stacked(
-            (np.concatenate([unused, merged[0][half:]]), np.concatenate([unused, merged[1][half:]])), p_rest
-        )
-    return generates[0][0], generates[1][0]
+    (low, _), (high, handed_on) = _folded(
+        context,
+        [(_planes(generates, 0, at), _planes(propagates, 0, at)), (_planes(generates, at), _planes(propagates, at))],
+    )
+    joined = conjunction(context, "carry/join", handed_on, low)
+    out = _xored(joined, high)
+    return (low[0][0], low[1][0]), (out[0][0], out[1][0])
+
+
+def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
+    """What comes out above all planes.
+
+    Cost: a round for each doubling of the planes.
+    """
+    ((carry, _),) = _folded(context, [(generates, propagates)])
+    return carry[0][0], carry[1][0]
+
+
+def _folded(context: Context, groups: list[tuple[Pair, Pair]]) -> list[tuple[Pair, Pair]]:
+    """Merge (g, p) of each group of planes to one, all groups in the same messages; the lowest stands first.
+
+    Neighbours are merged, level by level; an odd plane waits at the top. (g, p) of a pair is
+    (g_high ^ p_high g_low, p_high p_low); the lowest pair of all never needs its p, which is left zero.
+    """
+    while (width := max(len(generates[0]) for generates, _ in groups)) > 1:
+        operands = [_operands(*group, int(number == 0)) for number, group in enumerate(groups)]
+        left, right = (_stacked(*(operand[side] for operand in operands)) for side in range(2))
+        merged, groups_before, start = conjunction(context, f"carry/{width}", left, right), groups, 0
+        groups = []
+        for group, (operand, _) in zip(groups_before, operands, strict=True):
+            groups.append(_merged(*group, _planes(merged, start, start + len(operand[0]))))
+            start += len(operand[0])
+    return groups
+
+
+def _operands(generates: Pair, propagates: Pair, unneeded: int) -> tuple[Pair, Pair]:
+    """Factors of one level: p_high with g_low, then with p_low, of which the lowest may be unneeded."""
+    half = len(generates[0]) // 2
+    g_low, _, _ = _halves(generates, half)
+    p_low, p_high, _ = _halves(propagates, half)
+    return _stacked(p_high, _planes(p_high, unneeded)), _stacked(g_low, _planes(p_low, unneeded))
+
+
+def _merged(generates: Pair, propagates: Pair, products: Pair) -> tuple[Pair, Pair]:
+    half = len(generates[0]) // 2
+    _, g_high, g_rest = _halves(generates, half)
+    _, _, p_rest = _halves(propagates, half)
+    g, p = _xored(_planes(products, 0, half), g_high), _planes(products, half)
+    nothing = np.zeros((half - len(p[0]), *p[0].shape[1:]), np.uint64)
+    return _stacked(g, g_rest), _stacked((nothing, nothing), p, p_rest)
 
 
 def to_binary(context: Context, x: Arithmetic) -> Binary:
@@ -130,12 +166,16 @@ def _xored(x: Pair, y: Pair) -> Pair:
 
 def _halves(planes: Pair, half: int) -> tuple[Pair, Pair, Pair]:
     """Lower and upper planes of each pair of neighbours, and the odd one at the top."""
-    low, high, rest = slice(0, 2 * half, 2), slice(1, 2 * half, 2), slice(2 * half, None)
-    return (planes[0][low], planes[1][low]), (planes[0][high], planes[1][high]), (planes[0][rest], planes[1][rest])
+    paired = _planes(planes, 0, 2 * half)
+    return (paired[0][::2], paired[1][::2]), (paired[0][1::2], paired[1][1::2]), _planes(planes, 2 * half)
 
 
-def _stacked(lower: Pair, upper: Pair) -> Pair:
-    return np.concatenate([lower[0], upper[0]]), np.concatenate([lower[1], upper[1]])
+def _planes(planes: Pair, start: int, stop: int | None = None) -> Pair:
+    return planes[0][start:stop], planes[1][start:stop]
+
+
+def _stacked(*lower_first: Pair) -> Pair:
+    return np.concatenate([pair[0] for pair in lower_first]), np.concatenate([pair[1] for pair in lower_first])
 
 
 def _joined(pieces: list[Words]) -> Words:

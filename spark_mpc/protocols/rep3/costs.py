@@ -9,6 +9,7 @@ import numpy as np
 
 from spark_mpc.protocols.cost import FREE, Cost
 from spark_mpc.protocols.rep3.context import PARTIES
+from spark_mpc.protocols.rep3.truncation import wrap_type
 from spark_mpc.ring.planes import WORD_BITS, plane_words
 
 __all__ = ["Rep3Costs"]
@@ -55,7 +56,7 @@ class Rep3Costs:
 
     def negative(self, length: int) -> Cost:
         """63 generates; then 62 merges, of which 62 - 6 + 1 also hand a carry on."""
-        return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _carries(plane))
+        return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _carries(plane, 63))
 
     def zero(self, length: int) -> Cost:
         return self._by_chunks(
@@ -85,14 +86,35 @@ class Rep3Costs:
     def to_binary(self, length: int) -> Cost:
         return self._by_chunks(length, lambda plane: _summands(plane) + _from_all(63 * plane) + _prefixes(plane))
 
+    def truncated(self, length: int, bits: int) -> Cost:
+        if not bits:
+            return FREE
+        return _from_one(0, length * np.dtype(wrap_type(bits)).itemsize) + _from_all(length * _WORD_BYTES)
+
+    def truncated_exactly(self, length: int, bits: int) -> Cost:
+        """Generates, trees below and above `bits`, one merge to join them; then two bits become numbers."""
+        if not bits:
+            return FREE
+
+        def piece(elements: int) -> Cost:
+            plane = plane_words(elements) * _WORD_BYTES
+            tree = _from_all(64 * plane) + _carries(plane, bits, 64 - bits) + _from_all(plane)
+            numbers = _from_one(0, elements * (_WORD_BYTES + np.dtype(wrap_type(bits)).itemsize))
+            return _summands(plane) + tree + numbers + _from_all(elements * _WORD_BYTES)
+
+        return self._in_pieces(length, piece)
+
     def shuffled(self, length: int, widths: Sequence[int]) -> Cost:
         """Every party sends in two hops of three."""
         return Cost(3 if length else 0, (2 * length * sum(widths),) * PARTIES)
 
     def _by_chunks(self, length: int, cost: Callable[[int], Cost]) -> Cost:
+        return self._in_pieces(length, lambda elements: cost(plane_words(elements) * _WORD_BYTES))
+
+    def _in_pieces(self, length: int, cost: Callable[[int], Cost]) -> Cost:
         whole, rest = divmod(length, self._chunk)
-        total = cost(plane_words(self._chunk) * _WORD_BYTES) * whole
-        return total + cost(plane_words(rest) * _WORD_BYTES) if rest else total
+        total = cost(self._chunk) * whole
+        return total + cost(rest) if rest else total
 
 
 def _from_one(owner: int, size: int) -> Cost:
@@ -111,13 +133,13 @@ def _summands(plane_bytes: int) -> Cost:
     return _from_one(0, WORD_BITS * plane_bytes)
 
 
-def _carries(plane_bytes: int, width: int = WORD_BITS - 1) -> Cost:
-    """The tree over planes: at each level every pair merges, and all but the lowest hand a carry on."""
+def _carries(plane_bytes: int, *widths: int) -> Cost:
+    """Trees over groups of planes: at each level every pair merges, and all but the lowest hand a carry on."""
     total = FREE
-    while width > 1:
-        half = width // 2
-        total += _from_all((2 * half - 1) * plane_bytes)
-        width = half + width % 2
+    while max(widths) > 1:
+        merges = sum(2 * (width // 2) for width in widths) - (widths[0] > 1)
+        total += _from_all(merges * plane_bytes)
+        widths = tuple(width // 2 + width % 2 for width in widths)
     return total
 
 

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.engine import Combination
-from spark_mpc.protocols.rep3 import adders, arithmetic, boolean, conversion, equality, lexicographic, shuffle
+from spark_mpc.protocols.rep3 import (
+    adders,
+    arithmetic,
+    boolean,
+    conversion,
+    equality,
+    lexicographic,
+    shuffle,
+    truncation,
+)
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.costs import Rep3Costs
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
@@ -135,6 +144,12 @@ class Rep3:
 
     def to_binary(self, x: Arithmetic) -> Binary:
         return adders.to_binary(self._context, x)
+
+    def truncated(self, x: Arithmetic, bits: int) -> Arithmetic:
+        return truncation.truncated(self._context, x, bits)
+
+    def truncated_exactly(self, x: Arithmetic, bits: int) -> Arithmetic:
+        return truncation.truncated_exactly(self._context, x, bits)
 
     def shuffled(self, columns: Sequence[Share]) -> list[Share]:
         return shuffle.shuffled(self._context, columns)

@@ -7,10 +7,10 @@ import numpy as np
 from spark_mpc.protocols.rep3.boolean import conjunction, xor_public
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
-from spark_mpc.protocols.shares import Arithmetic, Bits
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.planes import WORD_BITS, plane_words, to_planes
 
-__all__ = ["zero"]
+__all__ = ["zero", "zero_binary"]
 
 _ONES = np.uint64(2**64 - 1)
 
@@ -44,9 +44,39 @@ def _zero_plane(context: Context, x: Arithmetic) -> Pair:
             differs = differs[0], differs[1] ^ to_planes(-x.parts[1])
         elif context.me == 2:
             differs = differs[0] ^ to_planes(-x.parts[0]), differs[1]
-        agrees = xor_public(context, differs, _ONES)
-        while (width := len(agrees[0])) > 1:
-            half = width // 2
-            lower, upper = (agrees[0][:half], agrees[1][:half]), (agrees[0][half:], agrees[1][half:])
-            agrees = conjunction(context, f"agree/{width}", lower, upper)
-        return agrees[0][0], agrees[1][0]
+        return _all_planes(context, xor_public(context, differs, _ONES))
+
+
+def zero_binary(context: Context, x: Binary, width: int) -> Bits:
+    """Whether the lowest bits of words are zero.
+
+    Args:
+        context: of this party.
+        x: uint64, shape (n,).
+        width: how many bits count, 1 to 64.
+
+    Leaks: nothing. Cost: one round for each doubling of the width; 1 bit less than the width, an element and party.
+    """
+    out = tuple(np.empty(plane_words(len(x)), np.uint64) for _ in range(2))
+    for start in range(0, len(x), context.chunk):
+        piece = slice(start, min(start + context.chunk, len(x)))
+        planes = tuple(to_planes(part)[:width] for part in x.piece(piece).parts)
+        with context.step("zero"):
+            agrees = _all_planes(context, xor_public(context, (planes[0], planes[1]), _ONES))
+        for whole, part in zip(out, agrees, strict=True):
+            whole[start // WORD_BITS : plane_words(piece.stop)] = part
+    return Bits((out[0], out[1]), len(x))
+
+
+def _all_planes(context: Context, agrees: Pair) -> Pair:
+    """Where all planes are one: halves are joined, level by level; an odd plane waits at the top."""
+    while (width := len(agrees[0])) > 1:
+        half = width // 2
+        lower, upper = (agrees[0][:half], agrees[1][:half]), (agrees[0][half : 2 * half], agrees[1][half : 2 * half])
+        joined = conjunction(context, f"agree/{width}", lower, upper)
+        agrees = (
+            (np.concatenate([joined[0], agrees[0][2 * half :]]), np.concatenate([joined[1], agrees[1][2 * half :]]))
+            if width % 2
+            else joined
+        )
+    return agrees[0][0], agrees[1][0]

@@ -94,7 +94,8 @@ def truncated_exactly(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
         bits: 0 to 62.
 
     Guarantees: exact for every word in two's complement.
-    Leaks: nothing. Cost: 11 rounds a chunk (12 where bits < 32 do not ... see `Rep3Costs.truncated_exactly`).
+    Leaks: nothing. Cost: 10 or 11 rounds a chunk; 37.5 bytes an element and party for 20 bits, exactly as
+        `Rep3Costs.truncated_exactly` says.
     """
     assert 0 <= bits <= MOST_BITS
     if not bits:
@@ -137,4 +138,4 @@ def _bit_part(context: Context, name: str, plane: Pair, length: int, dtype: type
         return first ^ second
     if context.me == 1:
         return second - dtype(2) * c[0] * second
-    return -dtype(2) * c[1] * first
+    return np.negative(dtype(2) * c[1] * first)

@@ -1,0 +1,1 @@
+"""Oblivious algorithms on secret columns, written against the face of an engine: one program for all protocols."""
