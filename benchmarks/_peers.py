@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks._cache import cache_folder
 from benchmarks.peers.protocol import Reply, Request
 
-__all__ = ["PEERS", "Peer", "PeerFailed"]
+__all__ = ["PEERS", "SPU", "Peer", "PeerFailed"]
 
 _ROOT = Path(__file__).parent.parent
 _INSTALL_SECONDS = 900
@@ -114,4 +114,7 @@ PEERS = {
         Peer("smartnoise", "SmartNoise SQL 1.0.10", ("smartnoise-sql==1.0.10", "pyspark==3.5.9")),
     )
 }
-"""By name."""
+"""Of the differentially private releases, by name."""
+
+SPU = Peer("spu", "SPU 0.9.5", ("spu==0.9.5",))
+"""Of three-party computation; it is asked otherwise."""

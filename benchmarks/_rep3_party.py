@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from numpy.typing import NDArray
 
 from benchmarks._plain_channel import plain_channel
 from benchmarks._rep3_programs import PROGRAMS, opened, shared
 from benchmarks.peers.three_cases import Case, Inputs
 from benchmarks.peers.three_parties import Party, Spent, Unsupported, serve
+from spark_mpc.federation_file import FederationFile, Peer
+from spark_mpc.identity import Identity
 from spark_mpc.protocols.channel import Channel
-from spark_mpc.protocols.rep3.context import Context
+from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.ring.streams import KeyStream
+from spark_mpc.transport.streams import open_channel
+from spark_mpc.transport.tls import tls_transport
 
-__all__ = ["open_plain"]
+__all__ = ["open_plain", "open_tls"]
+
+_RUN = hashlib.sha256(b"benchmark").digest()
+_NOTHING = np.zeros(1, np.uint8)
 
 
 @contextmanager
@@ -27,31 +37,47 @@ def open_plain(setup: Mapping[str, Any]) -> Iterator[Party]:
     """Over plain sockets."""
     channel = plain_channel(setup["me"], setup["ports"])
     try:
-        yield _Ours(channel, setup)
+        yield _Ours(channel, setup["keys"])
     finally:
         channel.close()
+
+
+@contextmanager
+def open_tls(setup: Mapping[str, Any]) -> Iterator[Party]:
+    """Over mutual TLS, as in a real run."""
+    names, certificates = setup["names"], setup["certificates"]
+    peers = tuple(
+        Peer(name, f"127.0.0.1:{port}", (certificate,))
+        for name, port, certificate in zip(names, setup["ports"], certificates, strict=True)
+    )
+    key = load_pem_private_key(setup["key_pem"].encode(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    identity = Identity(names[setup["me"]], certificates[setup["me"]], key)
+    with tls_transport(identity, FederationFile("benchmark", peers)) as transport:
+        transport.begin(_RUN)
+        with open_channel(transport, _RUN, tuple(names)) as channel:
+            yield _Ours(channel, setup["keys"])
 
 
 class _Ours:
     """See `Party`."""
 
-    def __init__(self, channel: Channel, setup: Mapping[str, Any]) -> None:
+    def __init__(self, channel: Channel, keys: tuple[str, str]) -> None:
         self._channel = channel
-        own, following = (KeyStream(bytes.fromhex(key)) for key in setup["keys"])
+        own, following = (KeyStream(bytes.fromhex(key)) for key in keys)
         self._engine = Rep3(Context(channel, own, following))
 
-    def share(self, case: Case, rows: int, inputs: Inputs) -> None:
+    def share(self, case: Case, _rows: int, inputs: Inputs) -> None:
         if case.name not in PROGRAMS:
             raise Unsupported("not written yet")
         self._program, self._inputs = PROGRAMS[case.name], shared(self._engine, inputs)
 
     def barrier(self) -> None:
-        nothing = np.zeros(1, np.uint8)
-        others = [number for number in range(3) if number != self._channel.me]
+        others = [number for number in range(PARTIES) if number != self._channel.me]
         for number in others:
-            self._channel.send(number, "barrier", nothing)
+            self._channel.send(number, "barrier", _NOTHING)
         for number in others:
-            self._channel.receive(number, "barrier", nothing.copy())
+            self._channel.receive(number, "barrier", _NOTHING.copy())
 
     def run(self) -> None:
         meter = self._channel.meter
@@ -67,4 +93,4 @@ class _Ours:
 
 
 if __name__ == "__main__":
-    serve({"plain": open_plain}[sys.argv[1]])
+    serve({"plain": open_plain, "tls": open_tls}[sys.argv[1]])

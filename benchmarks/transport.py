@@ -1,4 +1,4 @@
-"""Our transport beside a tuned gRPC stream: many small rounds, bulk to one recipient, bulk to all.
+"""Our transport and its streams beside a tuned gRPC stream: many small rounds, bulk to one recipient, bulk to all.
 
 Three processes on loopback, mutual TLS with the same certificates, both in the same run and by turns, so that a machine
 that drifts drifts for both. What is sent ends in one buffer of its receiver per peer. The time is that of the slowest
@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -22,6 +22,7 @@ from benchmarks._grpc import Stream, streams
 from benchmarks._parties import NAMES, Parties, Party
 from spark_mpc.talk import exchange
 from spark_mpc.transport.base import Transport
+from spark_mpc.transport.streams import StreamChannel, open_channel
 
 __all__ = ["run"]
 
@@ -73,23 +74,33 @@ class _Round:
     buffers: Mapping[str, memoryview]
 
 
-_Way = Callable[[bytes, _Round], None]
-"""Does a party's part of a round of a run; returns when this party has what peers send."""
+_Act = Callable[[_Round], None]
+"""Does a party's part of a round; returns when this party has what peers send."""
+
+_Way = Callable[[bytes], AbstractContextManager[_Act]]
+"""Opens what a run needs, before its time is taken."""
 
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Small rounds, by one thread and by `exchange`, as protocols call it; bulk to one recipient, and to all.
+    """Rounds and bulk, by acknowledged messages and by streams.
+
+    Acknowledged: small rounds, by one thread and by `exchange`; bulk to one recipient, and to all. Streams: small
+    rounds, rounds of a mebibyte, bulk to all.
 
     Args:
-        quick: 50 rounds in the place of 500, 8 MB in the place of 80 MB.
+        quick: a tenth of the rounds and of the bulk.
     """
-    rounds, bulk_bytes = (50, 8_000_000) if quick else (500, 80_000_000)
+    part = 10 if quick else 1
+    rounds, bulk_bytes = 500 // part, 80_000_000 // part
     small, bulk = f"{rounds} rounds of 1 KiB", f"{bulk_bytes // 10**6} MB"
     cases = (
         _Case(f"{small}, one thread", "in turn", rounds, 1024, NAMES),
         _Case(f"{small}, exchange", "exchange", rounds, 1024, NAMES),
         _Case(f"{bulk} from two to one", "at once", 1, bulk_bytes, NAMES[:1]),
         _Case(f"{bulk} from each to all", "at once", 1, bulk_bytes, NAMES),
+        _Case(f"{2000 // part} rounds of 64 B, streams", "streams", 2000 // part, 64, NAMES),
+        _Case(f"{80 // part} rounds of 1 MiB, streams", "streams", 80 // part, 1 << 20, NAMES),
+        _Case(f"{bulk} from each to all, streams", "streams", 1, bulk_bytes, NAMES),
     )
     with Parties(_open) as parties:
         for case in cases:
@@ -134,10 +145,11 @@ def _payload(name: str, length: int) -> memoryview:
 def _open(party: Party) -> Iterator[Callable[[_Job], _Measured]]:
     with ThreadPoolExecutor(2 * len(NAMES)) as pool, streams(party) as standing:
         ways: dict[str, _Way] = {
-            "in turn": partial(_in_turn, party.transport),
-            "exchange": partial(_exchange, party.transport),
-            "at once": partial(_at_once, party.transport, pool),
-            _GRPC: partial(_over_grpc, standing),
+            "in turn": lambda run: nullcontext(partial(_in_turn, party.transport, run)),
+            "exchange": lambda run: nullcontext(partial(_exchange, party.transport, run)),
+            "at once": lambda run: nullcontext(partial(_at_once, party.transport, pool, run)),
+            "streams": partial(_streaming, party.transport),
+            _GRPC: lambda _: nullcontext(partial(_over_grpc, standing)),
         }
         yield lambda job: _measure(party, job.case, ways[job.way])
 
@@ -146,12 +158,12 @@ def _measure(party: Party, case: _Case, way: _Way) -> _Measured:
     me = party.identity.name
     payload, recipients = _payload(me, case.payload_bytes), case.recipients_of(me)
     received = {peer: memoryview(bytearray(case.payload_bytes)) for peer in case.senders_to(me)}
-    with party.run() as run:
+    with party.run() as run, way(run) as act:
         started = time.perf_counter()
         for number in range(case.rounds):
             part = slice(number * case.round_bytes, (number + 1) * case.round_bytes)
             buffers = {peer: buffer[part] for peer, buffer in received.items()}
-            way(run, _Round(f"round/{number}", payload[part], recipients, buffers))
+            act(_Round(f"round/{number}", payload[part], recipients, buffers))
         seconds = time.perf_counter() - started
     return _Measured(seconds, {peer: zlib.crc32(buffer) for peer, buffer in received.items()})
 
@@ -176,7 +188,20 @@ def _at_once(transport: Transport, pool: ThreadPoolExecutor, run: bytes, part: _
         moved.result()
 
 
-def _over_grpc(standing: Mapping[str, Stream], _: bytes, part: _Round) -> None:
+@contextmanager
+def _streaming(transport: Transport, run: bytes) -> Iterator[_Act]:
+    with open_channel(transport, run, NAMES) as channel:
+        yield partial(_over_streams, channel)
+
+
+def _over_streams(channel: StreamChannel, part: _Round) -> None:
+    for peer in part.recipients:
+        channel.send(NAMES.index(peer), part.step, np.frombuffer(part.payload, np.uint8))
+    for peer, buffer in part.buffers.items():
+        channel.receive(NAMES.index(peer), part.step, np.frombuffer(buffer, np.uint8))
+
+
+def _over_grpc(standing: Mapping[str, Stream], part: _Round) -> None:
     for peer in part.recipients:
         standing[peer].send(part.payload)
     for peer, buffer in part.buffers.items():

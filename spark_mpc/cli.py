@@ -43,15 +43,18 @@ def main() -> None:
     default=Path(),
     help="Where the key and the certificate go.  [default: here]",
 )
+@click.option(
+    "--protocol", type=click.Choice(["additive", "rep3"]), default="additive", help="Of a new federation file."
+)
 @click.option("--valid-days", default=730, show_default=True, help="How long the certificate is valid.")
-def init(name: str, address: str, federation_path: Path, directory: Path, valid_days: int) -> None:
+def init(*, name: str, address: str, federation_path: Path, directory: Path, protocol: str, valid_days: int) -> None:
     """Make party NAME a key and a certificate, and write its stanza into the federation file."""
     try:
         party_name(name)
         split_address(address)
         identity = Identity.create(name, valid_days=valid_days)
         identity.refuse_overwriting(directory)
-        add_party(federation_path, Peer(name, address, (identity.certificate,)))
+        add_party(federation_path, Peer(name, address, (identity.certificate,)), protocol=protocol)
         identity.save(directory)
     except SparkMpcError as error:
         raise click.ClickException(str(error)) from None

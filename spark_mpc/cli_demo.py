@@ -43,12 +43,19 @@ def examples_package() -> str:
 @click.command()
 @click.argument("example", type=click.Choice(tuple(_EXAMPLES)), default="health_insurance")
 @click.option("--parties", type=click.Choice(["3", "6"]), help="Number of insurers (health_insurance only).")
+@click.option(
+    "--protocol",
+    type=click.Choice(["additive", "rep3"]),
+    help="How parties compute (not on one lake); default: additive.",
+)
 @click.option("--epsilon", help="What it costs; default: the example's own.")
 @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook (not on one lake).")
 @click.option("--output", type=click.Path(file_okay=False), help="Lakes, ledgers, logs; default: the example's own.")
-def demo(example: str, parties: str | None, epsilon: str | None, local: bool, output: str | None) -> None:
+def demo(
+    *, example: str, parties: str | None, protocol: str | None, epsilon: str | None, local: bool, output: str | None
+) -> None:
     """Run EXAMPLE: with several parties by default one process each, over mutual TLS; or on one lake."""
-    given = {"--parties": parties, "--epsilon": epsilon, "--output": output}
+    given = {"--parties": parties, "--protocol": protocol, "--epsilon": epsilon, "--output": output}
     arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
     _run(example, [*arguments, *(["--local"] if local else [])])
 

@@ -216,19 +216,22 @@ def differences(mine: Mapping[str, object], theirs: Mapping[str, object], peer: 
     ]
 
 
-def add_party(path: str | os.PathLike[str], peer: Peer, *, federation: str = "federation") -> None:
+def add_party(
+    path: str | os.PathLike[str], peer: Peer, *, federation: str = "federation", protocol: str = "additive"
+) -> None:
     """Write a party's stanza into the federation file, which is created if need be; comments in it stay.
 
     Args:
         path: the file.
         peer: the party; one that is there already, with another certificate, gets one more.
         federation: the federation's name, for a new file.
+        protocol: its protocol, for a new file.
 
     Raises:
         InvalidArgument: the file is malformed, or the party is there under another address.
     """
     target = Path(path)
-    text = _read(target) if target.exists() else _new_file(federation)
+    text = _read(target) if target.exists() else _new_file(federation, protocol)
     present = {known.name: known for known in _read_parties(_parse_toml(text))}
     document = tomlkit.parse(text)
     if peer.name in present:
@@ -331,12 +334,12 @@ def _shown(flat: Mapping[str, str], key: str) -> str:
     return flat.get(key, _ABSENT)[:_SHOWN_CHARACTERS]
 
 
-def _new_file(federation: str) -> str:
+def _new_file(federation: str, protocol: str) -> str:
     document = tomlkit.document()
     document.add(tomlkit.comment("The same file at all parties; compare with `spark-mpc check`."))
     rules = tomlkit.table()
     rules["name"] = party_name(federation, "federation")
-    rules["protocol"] = _PROTOCOLS[0]
+    rules["protocol"] = protocol
     rules["timeout_seconds"] = int(_DEFAULT_TIMEOUT_SECONDS)
     rules["rendezvous_seconds"] = int(_DEFAULT_RENDEZVOUS_SECONDS)
     document["federation"] = rules

@@ -33,7 +33,7 @@ DELAYS = "delays by carrier"
 
 
 def ask(
-    study: mpc.Study, flights: lake.Table | Mapping[str, lake.Table], epsilon: Fraction
+    study: mpc.Study, flights: lake.Table | Mapping[str, lake.Table], epsilon: Fraction, delta: Fraction
 ) -> Mapping[str, dp.Release]:
     """The question. Every airport runs these lines, over its own rows.
 
@@ -47,8 +47,8 @@ def ask(
         dp.mean("dep_delay", *data.CLAMP, missing=0).alias("mean_delay"),
         dp.histogram("dep_delay", data.EDGES).alias("delays").weight("3/4"),
     )
-    click.echo(query.explain(epsilon=epsilon))
-    return {DELAYS: query.release(epsilon=epsilon)}
+    click.echo(query.explain(epsilon, delta))
+    return {DELAYS: query.release(epsilon, delta)}
 
 
 def flights_table(spark: SparkSession, airport: str, folder: Path, *, days: int) -> lake.Table:
@@ -58,11 +58,11 @@ def flights_table(spark: SparkSession, airport: str, folder: Path, *, days: int)
     return lake.Table.forPath(spark, path, unit="tailnum", null_units="drop", version=VERSION, max_units=10**5)
 
 
-def example(days: int, epsilon: Fraction) -> Example:
+def example(days: int, epsilon: Fraction, protocol: str = "additive") -> Example:
     """The job over the first days of the year at a price."""
     parties = tuple(airport.lower() for airport in data.AIRPORTS)
     cells = {DELAYS: partial(cells_of, key="carrier", bins=data.BINS)}
-    return Example(str(__package__), parties, epsilon, partial(flights_table, days=days), ask, cells)
+    return Example(str(__package__), parties, epsilon, protocol, partial(flights_table, days=days), ask, cells)
 
 
 def report(answers: Answers, days: int) -> None:
@@ -83,16 +83,16 @@ def report(answers: Answers, days: int) -> None:
 @click.command()
 @click.option("--days", type=click.IntRange(1, 365), default=365, show_default=True, help="First days of 2013 only.")
 @run_options
-def main(days: int, epsilon: Fraction, local: bool, me: str | None, output: Path) -> None:
+def main(*, days: int, epsilon: Fraction, protocol: str, local: bool, me: str | None, output: Path) -> None:
     """Departure delays by airline over New York's three airports, each with a lake of its own."""
-    job = example(days, epsilon)
+    job = example(days, epsilon, protocol)
     if me is not None:
         run_party(job, output, me)
         return
-    home = output / ("local" if local else "processes")
+    home = output / f"{'local' if local else 'processes'}{job.suffix}"
     if local:
         answers = job.answers(run_local(job, small_session(job.module, cores=2), home))
     else:
-        answers = run_processes(job, home, ("--days", str(days), "--epsilon", str(epsilon)))
+        answers = run_processes(job, home, ("--days", str(days), "--epsilon", str(epsilon), "--protocol", protocol))
     report(answers, days)
     show_ledgers(job, home)

@@ -33,7 +33,9 @@ __all__ = ["ask", "example", "main"]
 USE, VISITS = "use of care by coinsurance", "visits by plan"
 
 
-def ask(study: mpc.Study, claims: lake.Table | Mapping[str, lake.Table], epsilon: Fraction) -> Mapping[str, dp.Release]:
+def ask(
+    study: mpc.Study, claims: lake.Table | Mapping[str, lake.Table], epsilon: Fraction, delta: Fraction
+) -> Mapping[str, dp.Release]:
     """The two questions. Every insurer runs these lines, over its own rows.
 
     A person has one plan and at most five years, so one group and five rows of each person are all there are. Of the
@@ -52,8 +54,8 @@ def ask(study: mpc.Study, claims: lake.Table | Mapping[str, lake.Table], epsilon
     visits = persons.groupBy("plan", keys=data.PLANS, max_groups=1, max_rows=5).agg(
         dp.histogram("mdvis", data.EDGES).alias("person_years")
     )
-    click.echo(use.explain(epsilon=epsilon * 3 / 4))
-    return {USE: use.release(epsilon=epsilon * 3 / 4), VISITS: visits.release(epsilon=epsilon / 4)}
+    click.echo(use.explain(epsilon * 3 / 4, delta))
+    return {USE: use.release(epsilon * 3 / 4, delta), VISITS: visits.release(epsilon / 4, delta)}
 
 
 def claims_table(spark: SparkSession, insurer: str, folder: Path, *, sites: Mapping[str, Sequence[int]]) -> lake.Table:
@@ -64,12 +66,12 @@ def claims_table(spark: SparkSession, insurer: str, folder: Path, *, sites: Mapp
     )
 
 
-def example(parties: int, epsilon: Fraction) -> Example:
+def example(parties: int, epsilon: Fraction, protocol: str = "additive") -> Example:
     """The job for so many insurers at a price."""
     sites = data.insurers(parties)
     table = partial(claims_table, sites=sites)
     cells = {USE: partial(cells_of, key="coins"), VISITS: partial(cells_of, key="plan", bins=data.BINS)}
-    return Example(str(__package__), tuple(sites), epsilon, table, ask, cells)
+    return Example(str(__package__), tuple(sites), epsilon, protocol, table, ask, cells)
 
 
 def report(answers: Answers, picture: Path, subtitle: str) -> None:
@@ -86,16 +88,16 @@ def report(answers: Answers, picture: Path, subtitle: str) -> None:
 @click.command()
 @click.option("--parties", type=click.Choice(["3", "6"]), default="3", show_default=True, help="Number of insurers.")
 @run_options
-def main(parties: str, epsilon: Fraction, local: bool, me: str | None, output: Path) -> None:
+def main(*, parties: str, epsilon: Fraction, protocol: str, local: bool, me: str | None, output: Path) -> None:
     """Cost sharing and doctor visits: the RAND Health Insurance Experiment, asked again without pooling a row."""
-    job = example(int(parties), epsilon)
+    job = example(int(parties), epsilon, protocol)
     if me is not None:
         run_party(job, output, me)
         return
-    home = output / f"{'local' if local else 'processes'}-{parties}"
+    home = output / f"{'local' if local else 'processes'}-{parties}{job.suffix}"
     if local:
         answers = job.answers(run_local(job, small_session(job.module, cores=2), home))
     else:
-        answers = run_processes(job, home, ("--parties", parties, "--epsilon", str(epsilon)))
+        answers = run_processes(job, home, ("--parties", parties, "--epsilon", str(epsilon), "--protocol", protocol))
     report(answers, home / "visits_by_coinsurance.png", f"{parties} insurers, epsilon = {epsilon}, no row pooled")
     show_ledgers(job, home)

@@ -57,17 +57,34 @@ class Example:
         module: what `python -m` runs.
         parties: their names.
         epsilon: what all its answers cost together; every owner's whole budget is ten times as much.
+        protocol: "additive", or "rep3": noise drawn under sharing, which every answer pays a small delta for.
         table: (session, party, folder) -> that party's Delta table in that folder, written if it is not there.
-        ask: (study, table or tables by party, epsilon) -> the release of every question, by title.
+        ask: (study, table or tables by party, epsilon, delta of each answer) -> the releases, by title of the question.
         cells: title -> how that release becomes one row per released number.
     """
 
     module: str
     parties: tuple[str, ...]
     epsilon: Fraction
+    protocol: str
     table: Callable[[SparkSession, str, Path], lake.Table]
-    ask: Callable[[mpc.Study, lake.Table | Mapping[str, lake.Table], Fraction], Mapping[str, dp.Release]]
+    ask: Callable[[mpc.Study, lake.Table | Mapping[str, lake.Table], Fraction, Fraction], Mapping[str, dp.Release]]
     cells: Mapping[str, Callable[[dp.Release], pd.DataFrame]]
+
+    @property
+    def delta(self) -> Fraction:
+        """What each answer costs beside its epsilon."""
+        return Fraction(1, 10**9) if self.protocol == "rep3" else Fraction(0)
+
+    @property
+    def suffix(self) -> str:
+        """Of its folder: ledgers of one protocol do not fit another."""
+        return "-rep3" if self.protocol == "rep3" else ""
+
+    @property
+    def capacity(self) -> dp.PureDP | dp.ApproxDP:
+        """Every owner's whole budget."""
+        return dp.ApproxDP(10 * self.epsilon, 100 * self.delta) if self.delta else dp.PureDP(10 * self.epsilon)
 
     def answers(self, releases: Mapping[str, dp.Release]) -> Answers:
         """The released numbers of every question, by title."""
@@ -84,8 +101,8 @@ def run_local(example: Example, spark: SparkSession, home: Path) -> Mapping[str,
     _make_homes(example, home)
     tables = {party: example.table(spark, party, home / party / "lake") for party in example.parties}
     ledgers = {party: lake.Ledger.open(_ledger_path(home, party)) for party in example.parties}
-    with mpc.Federation.local(example.parties).session(spark, ledger=ledgers) as study:
-        return example.ask(study, tables, example.epsilon)
+    with mpc.Federation.local(example.parties, protocol=example.protocol).session(spark, ledger=ledgers) as study:
+        return example.ask(study, tables, example.epsilon, example.delta)
 
 
 def run_party(example: Example, home: Path, me: str) -> None:
@@ -104,10 +121,14 @@ def run_party(example: Example, home: Path, me: str) -> None:
     federation = mpc.Federation.from_toml(home / me / "federation.toml", me=me)
     report_progress("dials the others")
     with federation.session(spark, ledger=ledger, progress=_report) as study:
-        for title, cells in example.answers(example.ask(study, table, example.epsilon)).items():
+        for title, cells in _answers(example, study, table).items():
             cells.to_csv(home / me / f"{title}.csv", index=False)
     report_progress("has its answers")
     spark.stop()
+
+
+def _answers(example: Example, study: mpc.Study, table: lake.Table) -> Answers:
+    return example.answers(example.ask(study, table, example.epsilon, example.delta))
 
 
 def run_processes(example: Example, home: Path, options: Sequence[str]) -> Answers:
@@ -123,7 +144,7 @@ def run_processes(example: Example, home: Path, options: Sequence[str]) -> Answe
         Interrupted: by Ctrl-C; all have been stopped.
     """
     _make_homes(example, home)
-    _make_federation(example.parties, home)
+    _make_federation(example, home)
     lake.resolve_jars()  # once, before sessions that start at the same time would race for them
     click.echo(f"One process per party, each with a log in {home / 'logs'}\n")
     launch(
@@ -148,6 +169,13 @@ def run_options(job: Callable[..., None]) -> Callable[..., None]:
 
     @click.option(
         "--epsilon", type=exact_number, default="1", show_default=True, help="What all answers cost together."
+    )
+    @click.option(
+        "--protocol",
+        type=click.Choice(["additive", "rep3"]),
+        default="additive",
+        show_default=True,
+        help="rep3: one sample of noise, drawn under sharing.",
     )
     @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
     @click.option("--me", help="Run as this one party; what the launcher passes.")
@@ -209,19 +237,20 @@ def _make_homes(example: Example, home: Path) -> None:
         for old in (home / party).glob("*.csv"):
             old.unlink()
         if not _ledger_path(home, party).exists():
-            lake.Ledger.create(_ledger_path(home, party), capacity=dp.PureDP(10 * example.epsilon))
+            lake.Ledger.create(_ledger_path(home, party), capacity=example.capacity)
 
 
-def _make_federation(parties: tuple[str, ...], home: Path) -> None:
+def _make_federation(example: Example, home: Path) -> None:
     """A key and a certificate for every party, and the one federation file in which they all stand."""
     common = home / "federation.toml"
     common.unlink(missing_ok=True)
-    for party, port in zip(parties, _free_ports(len(parties)), strict=True):
+    for party, port in zip(example.parties, _free_ports(len(example.parties)), strict=True):
         if not (home / party / f"{party}.key").exists():
             Identity.create(party).save(home / party)
         identity = Identity.load(home / party, party)
-        add_party(common, Peer(party, f"127.0.0.1:{port}", (identity.certificate,)), federation="example")
-    for party in parties:
+        peer = Peer(party, f"127.0.0.1:{port}", (identity.certificate,))
+        add_party(common, peer, federation="example", protocol=example.protocol)
+    for party in example.parties:
         (home / party / "federation.toml").write_text(common.read_text())
 
 

@@ -145,7 +145,7 @@ def digit_places(engine: Engine, bits: Bits, count: int) -> Arithmetic:
     for start in range(0, length, engine.chunk):
         chunk = products.map(lambda part, start=start: part[:, start : start + engine.chunk])
         sums = chunk.map(lambda part: np.cumsum(part, axis=1, dtype=part.dtype)) + before
-        weights = sums.map(lambda part: _weights(part, count)) + offset
+        weights = sums.map(lambda part: _weights(part.copy(), count)) + offset
         inner = engine.dot(chunk.map(lambda part: part[1:].T), weights.map(lambda part: part[1:].T))
         pieces.append(weights.map(lambda part: part[0]) + inner)
         before = sums.map(lambda part: part[:, -1:])

@@ -75,8 +75,9 @@ def laplace_noise(engine: Engine, coins: Sequence[LaplaceCoins], cells: Sequence
     Leaks:
         Nothing; scales and lengths are public.
     Cost:
-        `laplace_cost`. 11 rounds for each `engine.chunk` coins at a precision of 36 to 64, and for a draw of k digits,
-        in blocks of 64: (k + 1) times 9.4 bytes at a precision of 64, and 8 (k + 2) / 3 + 8 for the conversion.
+        `laplace_cost`. 10 rounds for each `engine.chunk` coins at a precision of 36 to 64. A draw of k digits, in
+        blocks of 64: 9.4 (k + 1) bytes a party at a precision of 64, and 8 (k + 2) / 3 + 8 for the conversion, where
+        party 0 sends 8 (k + 3) and the others 8. At a scale of a million: 337 bytes, of which party 0 sends half.
     Source:
         Dwork, Kenthapadi, McSherry, Mironov and Naor 2006 (coins for the digits); sign and zero are our own.
     """

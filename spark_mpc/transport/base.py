@@ -57,8 +57,12 @@ class Pipe(Protocol):
             ConnectionError: the other end is gone.
         """
 
-    def await_room(self, seconds: float) -> None:
-        """Wait until bytes may be taken, or so long."""
+    def write_all(self, data: memoryview) -> None:
+        """Give away all of `data`; waits in the system, without a limit, until `interrupt`.
+
+        Raises:
+            ConnectionError: the other end is gone, or it was interrupted.
+        """
 
     def read_some(self, room: memoryview) -> int:
         """Write what has come into `room`, one byte at least; returns how many.

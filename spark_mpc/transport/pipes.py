@@ -1,11 +1,10 @@
-"""Pipes over plain sockets, and what every pipe over a socket needs."""
+"""A pipe over a plain socket."""
 
 from __future__ import annotations
 
-import select
 import socket
 
-__all__ = ["SocketPipe", "await_room"]
+__all__ = ["SocketPipe"]
 
 
 class SocketPipe:
@@ -27,9 +26,11 @@ class SocketPipe:
         except BlockingIOError:
             return 0
 
-    def await_room(self, seconds: float) -> None:
-        """See `Pipe.await_room`."""
-        await_room(self._channel, seconds)
+    def write_all(self, data: memoryview) -> None:
+        """See `Pipe.write_all`."""
+        self._channel.settimeout(None)
+        self._channel.sendall(data)
+        self._channel.settimeout(0.0)
 
     def read_some(self, room: memoryview) -> int:
         """See `Pipe.read_some`."""
@@ -48,10 +49,3 @@ class SocketPipe:
     def close(self) -> None:
         """See `Pipe.close`."""
         self._channel.close()
-
-
-def await_room(channel: socket.socket, seconds: float) -> None:
-    """Wait until a socket takes bytes, fails, or so long."""
-    poll = select.poll()
-    poll.register(channel, select.POLLOUT)
-    poll.poll(seconds * 1000)

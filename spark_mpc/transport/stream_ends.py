@@ -36,7 +36,7 @@ class Outgoing:
 
     Args:
         pipe: to the peer; owned from now on.
-        watch: is asked while the writer waits.
+        watch: is asked while a send waits, and when the pipe breaks.
     """
 
     def __init__(self, pipe: Pipe, watch: Watch) -> None:
@@ -69,12 +69,14 @@ class Outgoing:
             return
         frame = memoryview(header + payload)
         if not self._queue:  # only this thread fills it: the pipe is ours
-            frame = frame[self._push(frame) :]
+            frame = frame[self._try(frame) :]
         if frame:
             self._enqueue(frame)
 
     def raise_error(self) -> None:
         """Raise what went wrong in the writer."""
+        if isinstance(self._error, ConnectionError):
+            self._watch.broke(self._step)
         if self._error is not None:
             raise self._error
 
@@ -91,9 +93,9 @@ class Outgoing:
         self._writer.join()
         self._pipe.close()
 
-    def _push(self, data: memoryview) -> int:
+    def _try(self, frame: memoryview) -> int:
         try:
-            return self._pipe.write_some(data)
+            return self._pipe.write_some(frame)
         except ConnectionError:
             self._watch.broke(self._step)
 
@@ -120,26 +122,18 @@ class Outgoing:
         try:
             while (parts := self._first()) is not None:
                 for part in parts:
-                    self._write(part)
+                    self._pipe.write_all(part)
                 with self._changed:
                     self._queue.popleft()
                     self._queued_bytes -= sum(len(part) for part in parts)
                     self._changed.notify_all()
-        except BaseException as error:  # surfaces in the party's own thread
-            self._error = error
+        except BaseException as error:
+            self._error = error  # for the party's own thread, which also watches the peer while the writer waits
 
     def _first(self) -> tuple[memoryview, ...] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             return None if self._closing else self._queue[0]
-
-    def _write(self, data: memoryview) -> None:
-        while data:
-            taken = self._push(data[:_CHUNK_BYTES])
-            data = data[taken:]
-            if not taken:
-                self._pipe.await_room(POLL_SECONDS)
-                self._watch.check()
 
 
 class Incoming:

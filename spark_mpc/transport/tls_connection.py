@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import serialization
 from spark_mpc.errors import CertificateRefused, WireError
 from spark_mpc.identity import Identity
 from spark_mpc.transport.mailbox import POLL_SECONDS, Check
-from spark_mpc.transport.pipes import await_room
 from spark_mpc.wire import PREFIX_BYTES, Header, decode_header, encode_header, step_bytes
 
 __all__ = ["Connection", "client_context", "dial", "pinned_owner", "server_context", "tune"]
@@ -161,9 +160,14 @@ class Connection:
         except ssl.SSLError as error:
             raise self._broken(error) from None
 
-    def await_room(self, seconds: float) -> None:
-        """See `Pipe.await_room`."""
-        await_room(self._channel, seconds)
+    def write_all(self, data: memoryview) -> None:
+        """See `Pipe.write_all`."""
+        self._channel.settimeout(None)
+        try:
+            self._channel.sendall(data)
+        except ssl.SSLError as error:
+            raise self._broken(error) from None
+        self._channel.settimeout(0.0)
 
     def interrupt(self) -> None:
         """End the connection from any thread; whoever reads or writes on it gets a ConnectionError."""

@@ -19,6 +19,7 @@ from dp.errors import InvalidArgument
 from spark_mpc.errors import AbortedByPeer, CertificateRefused, PeerLost, RunAborted, WireError
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.identity import Identity
+from spark_mpc.talk import public_reason
 from spark_mpc.transport import MemoryHub, Traffic, tls_transport
 from spark_mpc.transport.base import Pipe
 from spark_mpc.transport.endpoint import Endpoint
@@ -66,7 +67,7 @@ def play(party: Endpoint, program: Callable[[StreamChannel], T]) -> T:
         with open_channel(party, RUN, NAMES) as channel:
             return program(channel)
     except Exception as error:
-        party.abort(RUN, f"{type(error).__name__} at {party.me}")
+        party.abort(RUN, public_reason(error))
         raise
 
 
@@ -439,7 +440,7 @@ def test_an_abort_wakes_whoever_receives_and_whoever_sends(running: list[Endpoin
     assert isinstance(c, ValueError)
     for error in (a, b):
         assert isinstance(error, AbortedByPeer)
-        assert "ValueError at c" in str(error)
+        assert "ValueError" in str(error)
 
 
 def test_a_send_waits_when_much_is_queued(running: list[Endpoint], reached: threading.Event) -> None:

@@ -7,9 +7,11 @@ Source: Mohassel, Rindal 2018, section 5.3; Brent, Kung 1982 and Sklansky 1960 f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from spark_mpc.protocols.rep3.boolean import conjunction
+from spark_mpc.protocols.rep3.boolean import conjunction, conjunctions
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
@@ -68,13 +70,16 @@ def carries(context: Context, generates: Pair, propagates: Pair, at: int) -> tup
 
     Cost: a round for each level of the wider side's tree, and one to join both sides.
     """
-    (low, _), (high, handed_on) = _folded(
+    low, high = _folded(
         context,
-        [(_planes(generates, 0, at), _planes(propagates, 0, at)), (_planes(generates, at), _planes(propagates, at))],
+        [
+            _Group(_planes(generates, 0, at), _planes(propagates, 1, at)),
+            _Group(_planes(generates, at), _planes(propagates, at)),
+        ],
     )
-    joined = conjunction(context, "carry/join", handed_on, low)
-    out = _xored(joined, high)
-    return (low[0][0], low[1][0]), (out[0][0], out[1][0])
+    joined = conjunction(context, "carry/join", high.propagates, low.generates)
+    out = _xored(joined, high.generates)
+    return (low.generates[0][0], low.generates[1][0]), (out[0][0], out[1][0])
 
 
 def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
@@ -82,42 +87,54 @@ def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
 
     Cost: a round for each doubling of the planes.
     """
-    ((carry, _),) = _folded(context, [(generates, propagates)])
-    return carry[0][0], carry[1][0]
+    (whole,) = _folded(context, [_Group(generates, _planes(propagates, 1))])
+    return whole.generates[0][0], whole.generates[1][0]
 
 
-def _folded(context: Context, groups: list[tuple[Pair, Pair]]) -> list[tuple[Pair, Pair]]:
-    """Merge (g, p) of each group of planes to one, all groups in the same messages; the lowest stands first.
+@dataclass(frozen=True)
+class _Group:
+    """Neighbouring planes that become one: (g, p) of two is (g_high ^ p_high g_low, p_high p_low).
 
-    Neighbours are merged, level by level; an odd plane waits at the top. (g, p) of a pair is
-    (g_high ^ p_high g_low, p_high p_low); the lowest pair of all never needs its p, which is left zero.
+    Attributes:
+        generates: the lowest first.
+        propagates: of the same planes; the lowest group lacks that of its first one, which nobody needs.
     """
-    while (width := max(len(generates[0]) for generates, _ in groups)) > 1:
-        operands = [_operands(*group, int(number == 0)) for number, group in enumerate(groups)]
-        left, right = (_stacked(*(operand[side] for operand in operands)) for side in range(2))
-        merged, groups_before, start = conjunction(context, f"carry/{width}", left, right), groups, 0
-        groups = []
-        for group, (operand, _) in zip(groups_before, operands, strict=True):
-            groups.append(_merged(*group, _planes(merged, start, start + len(operand[0]))))
-            start += len(operand[0])
+
+    generates: Pair
+    propagates: Pair
+
+    @property
+    def half(self) -> int:
+        """How many pairs there are; an odd plane waits at the top."""
+        return len(self.generates[0]) // 2
+
+    @property
+    def lacking(self) -> int:
+        """1 in the lowest group, else 0."""
+        return len(self.generates[0]) - len(self.propagates[0])
+
+    def factors(self) -> list[tuple[Pair, Pair]]:
+        """Of p_high g_low, and of p_high p_low."""
+        g_low = _planes(self.generates, 0, 2 * self.half, 2)
+        p_low = _planes(self.propagates, self.lacking, 2 * self.half - 1 - self.lacking, 2)
+        p_high = _planes(self.propagates, 1 - self.lacking, 2 * self.half - self.lacking, 2)
+        return [(p_high, g_low), (_planes(p_high, self.lacking), p_low)]
+
+    def merged(self, generates: Pair, propagates: Pair) -> _Group:
+        """The next level, from both products."""
+        g = _xored(generates, _planes(self.generates, 1, 2 * self.half, 2))
+        if len(self.generates[0]) % 2 == 0:
+            return _Group(g, propagates)
+        return _Group(_topped(g, self.generates), _topped(propagates, self.propagates))
+
+
+def _folded(context: Context, groups: list[_Group]) -> list[_Group]:
+    """Merge the planes of each group to one, all groups in the same messages; the lowest stands first."""
+    while (width := max(len(group.generates[0]) for group in groups)) > 1:
+        factors = [pair for group in groups for pair in group.factors()]
+        products = iter(conjunctions(context, f"carry/{width}", factors))
+        groups = [group.merged(next(products), next(products)) for group in groups]
     return groups
-
-
-def _operands(generates: Pair, propagates: Pair, unneeded: int) -> tuple[Pair, Pair]:
-    """Factors of one level: p_high with g_low, then with p_low, of which the lowest may be unneeded."""
-    half = len(generates[0]) // 2
-    g_low, _, _ = _halves(generates, half)
-    p_low, p_high, _ = _halves(propagates, half)
-    return _stacked(p_high, _planes(p_high, unneeded)), _stacked(g_low, _planes(p_low, unneeded))
-
-
-def _merged(generates: Pair, propagates: Pair, products: Pair) -> tuple[Pair, Pair]:
-    half = len(generates[0]) // 2
-    _, g_high, g_rest = _halves(generates, half)
-    _, _, p_rest = _halves(propagates, half)
-    g, p = _xored(_planes(products, 0, half), g_high), _planes(products, half)
-    nothing = np.zeros((half - len(p[0]), *p[0].shape[1:]), np.uint64)
-    return _stacked(g, g_rest), _stacked((nothing, nothing), p, p_rest)
 
 
 def to_binary(context: Context, x: Arithmetic) -> Binary:
@@ -164,18 +181,13 @@ def _xored(x: Pair, y: Pair) -> Pair:
     return x[0] ^ y[0], x[1] ^ y[1]
 
 
-def _halves(planes: Pair, half: int) -> tuple[Pair, Pair, Pair]:
-    """Lower and upper planes of each pair of neighbours, and the odd one at the top."""
-    paired = _planes(planes, 0, 2 * half)
-    return (paired[0][::2], paired[1][::2]), (paired[0][1::2], paired[1][1::2]), _planes(planes, 2 * half)
+def _planes(planes: Pair, start: int, stop: int | None = None, step: int = 1) -> Pair:
+    return planes[0][start:stop:step], planes[1][start:stop:step]
 
 
-def _planes(planes: Pair, start: int, stop: int | None = None) -> Pair:
-    return planes[0][start:stop], planes[1][start:stop]
-
-
-def _stacked(*lower_first: Pair) -> Pair:
-    return np.concatenate([pair[0] for pair in lower_first]), np.concatenate([pair[1] for pair in lower_first])
+def _topped(lower: Pair, planes: Pair) -> Pair:
+    """Planes with the uppermost one of others above them."""
+    return np.concatenate([lower[0], planes[0][-1:]]), np.concatenate([lower[1], planes[1][-1:]])
 
 
 def _joined(pieces: list[Words]) -> Words:

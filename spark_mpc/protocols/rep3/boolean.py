@@ -5,6 +5,7 @@ Source: Araki, Furukawa, Lindell, Nof, Ohara 2016, section 2.1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from spark_mpc.ring.planes import packed, plane_words, unpacked
 __all__ = [
     "conjunction",
     "conjunction_in_chunks",
+    "conjunctions",
     "input_binary",
     "input_bits",
     "open_binary",
@@ -90,23 +92,34 @@ def conjunction(context: Context, name: str, x: Pair, y: Pair) -> Pair:
     Guarantees: what is sent is uniform, masked by a fresh sharing of zero.
     Leaks: nothing. Cost: 1 round, 1 bit for a bit and party.
     """
-    return context.reshared(name, _local_and(context, x, y))
+    (both,) = conjunctions(context, name, [(x, y)])
+    return both
+
+
+def conjunctions(context: Context, name: str, factors: Sequence[tuple[Pair, Pair]]) -> list[Pair]:
+    """`conjunction` of several pairs of factors, all in one message; they differ in their first axis at most."""
+    ends = np.cumsum([len(x[0]) for x, _ in factors])
+    product = context.zero_xor((int(ends[-1]), *factors[0][0][0].shape[1:]), np.uint64)
+    for piece, (x, y) in zip(np.split(product, ends[:-1]), factors, strict=True):
+        _add_local_and(piece, x, y)
+    mine, received = (np.split(part, ends[:-1]) for part in context.reshared(name, product))
+    return list(zip(mine, received, strict=True))
 
 
 def conjunction_in_chunks(context: Context, name: str, x: Pair, y: Pair) -> Pair:
     """`conjunction` of many words, shape (n,): sent while the rest is still computed."""
 
     def part(piece: slice) -> NDArray[Any]:
-        return _local_and(context, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]))
+        product = context.zero_xor(piece.stop - piece.start, np.uint64)
+        _add_local_and(product, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]))
+        return product
 
     return context.reshared_in_chunks(name, len(x[0]), x[0].dtype, part)
 
 
-def _local_and(context: Context, x: Pair, y: Pair) -> NDArray[Any]:
-    product = context.zero_xor(x[0].shape, np.uint64)
+def _add_local_and(product: NDArray[Any], x: Pair, y: Pair) -> None:
     term = y[0] ^ y[1]
     term &= x[0]
     product ^= term
     np.bitwise_and(x[1], y[0], out=term)
     product ^= term
-    return product

@@ -1,4 +1,4 @@
-"""Coins for discrete Laplace noise: probabilities next to the law's, and a declared distance that the exact law keeps."""
+"""Coins for discrete Laplace noise: probabilities next to the law's, and a declared distance that is kept exactly."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_probabilities_are_within_one_unit_of_the_law(scale: str, precision: int
         assert abs(units - probability * 2**precision) <= 1
 
 
-@pytest.mark.parametrize("precision", [4, 8, 16, 64, 128])
-@pytest.mark.parametrize("digits", [0, 1, 4, 9])
+@pytest.mark.parametrize("precision", [4, 16, 128])
+@pytest.mark.parametrize("digits", [0, 2, 7])
 @pytest.mark.parametrize("scale", ["1/1000", "1/3", "1", "10/3", "17.25", "200"])
 def test_the_exact_law_of_the_coins_is_within_the_declared_distance(scale: str, digits: int, precision: int) -> None:
     coins = LaplaceCoins(Fraction(scale), digits, precision)
@@ -71,7 +71,7 @@ def test_the_exact_law_of_the_coins_is_within_the_declared_distance(scale: str, 
     assert distance_from_laplace(law, coins.scale) <= coins.distance
 
 
-@pytest.mark.parametrize("scale", ["1/3", "10/3", "200"])
+@pytest.mark.parametrize("scale", ["1/3", "10/3", "60"])
 def test_coins_of_another_scale_are_further_away_than_declared(scale: str) -> None:
     (coins,) = laplace_coins([Fraction(scale)], [1], Fraction(1, 1000))
     wider = replace(coins, scale=coins.scale * Fraction(102, 100))
