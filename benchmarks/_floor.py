@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = ["VARIABLE", "Floor", "NoFloor", "floor"]
@@ -25,7 +27,7 @@ _OPERATIONS = {
     "sort": "quick",
     "matmul": "matmul",
 }
-_SECONDS = 600
+_SECONDS = 300
 
 
 class NoFloor(Exception):
@@ -56,20 +58,29 @@ def floor(case: str, rows: int, repetitions: int) -> Floor:
         raise NoFloor(f"the environment variable {VARIABLE} names no prototype")
     if case not in _OPERATIONS:
         raise NoFloor("the prototype has no such operation")
+    if case == "matmul" and find_spec("numba") is None:
+        raise NoFloor("the prototype's matrix product needs numba")
     return _measured([sys.executable, path, _OPERATIONS[case], str(rows)], repetitions)
 
 
 def _measured(command: list[str], repetitions: int) -> Floor:
     if not Path(command[1]).is_file():
         raise NoFloor(f"{VARIABLE} names no file: {command[1]}")
-    environment = {**os.environ, "REPS": str(repetitions)}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_SECONDS, env=environment
-        ).stdout
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise NoFloor(f"the prototype failed: {error}") from None
-    told = json.loads(done.splitlines()[-1])
+    told = json.loads(_last_line(command, {**os.environ, "REPS": str(repetitions)}))
     if not all(told["ok"]):
         raise NoFloor("the prototype's own result is wrong")
     return Floor(told["wall"], sum(told["cpu"]))
+
+
+def _last_line(command: list[str], environment: dict[str, str]) -> str:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            told, _ = process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired:  # one of its processes has failed, and the others wait
+            os.killpg(process.pid, signal.SIGKILL)
+            raise NoFloor(f"the prototype told nothing in {_SECONDS} seconds") from None
+    if process.returncode:
+        raise NoFloor("the prototype failed")
+    return str(told).splitlines()[-1]

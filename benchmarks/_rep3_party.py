@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks._plain_channel import plain_channel
 from benchmarks._rep3_programs import PROGRAMS, opened, shared
 from benchmarks.peers.three_cases import Case, Inputs
-from benchmarks.peers.three_parties import Party, Spent, Unsupported, serve
+from benchmarks.peers.three_parties import Party, Spent, serve
 from spark_mpc.federation_file import FederationFile, Peer
 from spark_mpc.identity import Identity
 from spark_mpc.protocols.channel import Channel
@@ -68,9 +68,7 @@ class _Ours:
         self._engine = Rep3(Context(channel, own, following))
 
     def share(self, case: Case, _rows: int, inputs: Inputs) -> None:
-        if case.name not in PROGRAMS:
-            raise Unsupported("not written yet")
-        self._program, self._inputs = PROGRAMS[case.name], shared(self._engine, inputs)
+        self._case, self._inputs = case, shared(self._engine, inputs)
 
     def barrier(self) -> None:
         others = [number for number in range(PARTIES) if number != self._channel.me]
@@ -82,14 +80,14 @@ class _Ours:
     def run(self) -> None:
         meter = self._channel.meter
         sent, rounds = meter.sent_bytes, meter.rounds
-        self._result = self._program(self._engine, *self._inputs)
+        self._result = PROGRAMS[self._case.name](self._engine, *self._inputs)
         self._spent = Spent(meter.sent_bytes - sent, meter.rounds - rounds)
 
     def spent(self) -> Spent:
         return self._spent
 
     def opened(self) -> NDArray[Any]:
-        return opened(self._engine, self._result)
+        return opened(self._engine, self._result, self._case)
 
 
 if __name__ == "__main__":

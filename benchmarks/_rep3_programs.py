@@ -8,25 +8,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.peers.three_cases import Inputs
+from benchmarks.peers.three_cases import COMPARED, Case, Inputs
+from spark_mpc.circuits.exponential import sigmoid
+from spark_mpc.circuits.fixed_point import FixedPoint, multiply
+from spark_mpc.circuits.keys import Key
+from spark_mpc.circuits.quicksort import quicksorted
+from spark_mpc.circuits.selection import select
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.shares import Arithmetic, Bits, Share
 
 __all__ = ["PROGRAMS", "opened", "shared"]
 
+_FORM = FixedPoint(fraction_bits=18, magnitude_bits=14)  # the fraction is that of SPU, as it ships
 
-def _select(engine: Engine, condition: Bits, x: Arithmetic, y: Arithmetic) -> Arithmetic:
-    return y + engine.multiply(engine.bits_to_arithmetic(condition), x - y)
+
+def _sorted(engine: Engine, x: Arithmetic) -> Share:
+    (ordered,) = quicksorted(engine, [Key(engine.plus_public(x, COMPARED), COMPARED.bit_length())], [x])
+    return ordered
 
 
 PROGRAMS: Mapping[str, Callable[..., Share]] = {
     "multiply": lambda engine, x, y: engine.multiply(x, y),
     "compare": lambda engine, x, y: engine.negative(x - y),
     "equality": lambda engine, x, y: engine.zero(x - y),
-    "select": _select,
+    "select": select,
     "bits to numbers": lambda engine, bits: engine.bits_to_arithmetic(bits, np.uint32),
     "shuffle": lambda engine, x: engine.shuffled([x])[0],
+    "sort": _sorted,
     "matmul": lambda engine, x, y: engine.matmul(x, y),
+    "fixed-point multiply": lambda engine, x, y: multiply(engine, x, y, _FORM),
+    "sigmoid": lambda engine, x: sigmoid(engine, x, _FORM),
 }
 
 
@@ -36,14 +47,14 @@ def shared(engine: Engine, values: Inputs) -> list[Share]:
 
 
 def _shared(engine: Engine, values: NDArray[Any]) -> Share:
-    mine = values.reshape(-1) if engine.me == 0 else None
     if values.dtype == np.bool_:
-        return engine.input_bits(0, mine, values.size)
-    words = None if mine is None else mine.view(np.uint64)
-    return engine.input_words(0, words, values.size).map(lambda part: part.reshape(values.shape))
+        return engine.input_bits(0, values if engine.me == 0 else None, values.size)
+    words = _FORM.encode(values) if values.dtype == np.float64 else values.view(np.uint64)
+    flat = engine.input_words(0, words.reshape(-1) if engine.me == 0 else None, words.size)
+    return flat.map(lambda part: part.reshape(values.shape))
 
 
-def opened(engine: Engine, result: Share) -> NDArray[Any]:
+def opened(engine: Engine, result: Share, case: Case) -> NDArray[Any]:
     """A result in the terms of its case."""
     if isinstance(result, Bits):
         bits = engine.open_bits(result)
@@ -52,4 +63,6 @@ def opened(engine: Engine, result: Share) -> NDArray[Any]:
     assert isinstance(result, Arithmetic)
     words = engine.open_words(result)
     assert words is not None
+    if case.tolerance:
+        return _FORM.decode(words)
     return words.view(np.int64) if words.dtype == np.uint64 else words

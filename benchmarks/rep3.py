@@ -5,10 +5,11 @@ ABY3 over plain brpc links, as it ships. Before the clock starts, programs are c
 parties have met at a barrier, and everything has run once; a repetition ends when the slowest party holds its shares of
 the result. Results are opened and compared with numpy's afterwards: a wrong one of ours fails the benchmark.
 
-Records compare ours over mutual TLS with SPU ("spu") and with ours over plain sockets ("plain"), and the latter with the
-prototype ("prototype") that the environment variable REP3_FLOOR names: the best repetition of both there, since that is
-what the prototype tells; elsewhere medians. `cpu_seconds` are those of all three parties, which others' load on the
-machine hardly changes; memory is the most that a party ever held, its interpreter and libraries included.
+Records compare ours over mutual TLS with ours over plain sockets ("plain") and with SPU ("spu"), and ours over plain
+sockets with the prototype ("prototype") that the environment variable REP3_FLOOR names: there the best repetition of
+both, since that is what the prototype tells; elsewhere medians. `cpu_seconds` are those of all three parties, which
+others' load on the machine hardly changes; `peak_mib` is the most that a party ever held, its interpreter and libraries
+included. SPU counts sends where ours counts rounds of messages that wait for one another.
 """
 
 from __future__ import annotations

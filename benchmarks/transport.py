@@ -27,7 +27,14 @@ from spark_mpc.transport.streams import StreamChannel, open_channel
 __all__ = ["run"]
 
 _REPETITIONS = 7
-_GRPC = "grpc"
+_GRPC, _STREAMS = "grpc", "streams"
+
+_Recipients = Mapping[str, tuple[str, ...]]
+"""Whom each party sends to."""
+
+_TO_ONE: _Recipients = {"a": (), "b": ("a",), "c": ("a",)}
+_TO_NEXT: _Recipients = {"a": ("b",), "b": ("c",), "c": ("a",)}  # as in replicated sharing
+_TO_ALL: _Recipients = {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
 
 
 @dataclass(frozen=True)
@@ -36,20 +43,16 @@ class _Case:
     ours: str  # which of our ways is compared with gRPC
     rounds: int
     round_bytes: int  # from a sender to each recipient
-    recipients: tuple[str, ...]
+    recipients: _Recipients
 
     @property
     def payload_bytes(self) -> int:
         """From a sender to each recipient, over all rounds."""
         return self.rounds * self.round_bytes
 
-    def recipients_of(self, me: str) -> tuple[str, ...]:
-        """The peers that a party sends to."""
-        return tuple(name for name in self.recipients if name != me)
-
     def senders_to(self, me: str) -> tuple[str, ...]:
         """The peers that send to a party."""
-        return tuple(name for name in NAMES if name != me) if me in self.recipients else ()
+        return tuple(name for name in NAMES if me in self.recipients[name])
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
     """Rounds and bulk, by acknowledged messages and by streams.
 
     Acknowledged: small rounds, by one thread and by `exchange`; bulk to one recipient, and to all. Streams: small
-    rounds, rounds of a mebibyte, bulk to all.
+    rounds, and bulk in rounds of a megabyte, from each party to the next and to all; bulk in one round.
 
     Args:
         quick: a tenth of the rounds and of the bulk.
@@ -94,13 +97,15 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
     rounds, bulk_bytes = 500 // part, 80_000_000 // part
     small, bulk = f"{rounds} rounds of 1 KiB", f"{bulk_bytes // 10**6} MB"
     cases = (
-        _Case(f"{small}, one thread", "in turn", rounds, 1024, NAMES),
-        _Case(f"{small}, exchange", "exchange", rounds, 1024, NAMES),
-        _Case(f"{bulk} from two to one", "at once", 1, bulk_bytes, NAMES[:1]),
-        _Case(f"{bulk} from each to all", "at once", 1, bulk_bytes, NAMES),
-        _Case(f"{2000 // part} rounds of 64 B, streams", "streams", 2000 // part, 64, NAMES),
-        _Case(f"{80 // part} rounds of 1 MiB, streams", "streams", 80 // part, 1 << 20, NAMES),
-        _Case(f"{bulk} from each to all, streams", "streams", 1, bulk_bytes, NAMES),
+        _Case(f"{small}, one thread", "in turn", rounds, 1024, _TO_ALL),
+        _Case(f"{small}, exchange", "exchange", rounds, 1024, _TO_ALL),
+        _Case(f"{bulk} from two to one", "at once", 1, bulk_bytes, _TO_ONE),
+        _Case(f"{bulk} from each to all", "at once", 1, bulk_bytes, _TO_ALL),
+        _Case(f"streams: {4 * rounds} rounds of 64 B to the next", _STREAMS, 4 * rounds, 64, _TO_NEXT),
+        _Case(f"streams: {4 * rounds} rounds of 64 B to all", _STREAMS, 4 * rounds, 64, _TO_ALL),
+        _Case(f"streams: {bulk} to the next, 1 MB a round", _STREAMS, bulk_bytes // 10**6, 10**6, _TO_NEXT),
+        _Case(f"streams: {bulk} to all, 1 MB a round", _STREAMS, bulk_bytes // 10**6, 10**6, _TO_ALL),
+        _Case(f"streams: {bulk} to the next, one round", _STREAMS, 1, bulk_bytes, _TO_NEXT),
     )
     with Parties(_open) as parties:
         for case in cases:
@@ -116,7 +121,7 @@ def _record(case: _Case, pairs: list[tuple[float, float]]) -> dict[str, object]:
         "case": case.name,
         "seconds": round(ours, 4),
         "rounds": case.rounds,
-        "bytes": case.payload_bytes * max(len(case.recipients_of(name)) for name in NAMES),
+        "bytes": case.payload_bytes * max(map(len, case.recipients.values())),
         "against": _GRPC,
         "against_seconds": round(theirs, 4),
         "ratio": round(ours / theirs, 2),
@@ -148,7 +153,7 @@ def _open(party: Party) -> Iterator[Callable[[_Job], _Measured]]:
             "in turn": lambda run: nullcontext(partial(_in_turn, party.transport, run)),
             "exchange": lambda run: nullcontext(partial(_exchange, party.transport, run)),
             "at once": lambda run: nullcontext(partial(_at_once, party.transport, pool, run)),
-            "streams": partial(_streaming, party.transport),
+            _STREAMS: partial(_streaming, party.transport),
             _GRPC: lambda _: nullcontext(partial(_over_grpc, standing)),
         }
         yield lambda job: _measure(party, job.case, ways[job.way])
@@ -156,7 +161,7 @@ def _open(party: Party) -> Iterator[Callable[[_Job], _Measured]]:
 
 def _measure(party: Party, case: _Case, way: _Way) -> _Measured:
     me = party.identity.name
-    payload, recipients = _payload(me, case.payload_bytes), case.recipients_of(me)
+    payload, recipients = _payload(me, case.payload_bytes), case.recipients[me]
     received = {peer: memoryview(bytearray(case.payload_bytes)) for peer in case.senders_to(me)}
     with party.run() as run, way(run) as act:
         started = time.perf_counter()

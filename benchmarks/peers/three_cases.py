@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CASES", "Case", "Inputs"]
+__all__ = ["CASES", "COMPARED", "Case", "Inputs"]
 
 Inputs = tuple[NDArray[Any], ...]
 """Signed 64-bit integers (secret numbers), booleans (secret bits), or floats (secret fixed-point numbers)."""
 
 _INNER = 100  # columns of the left matrix
-_COMPARED = 2**61
+COMPARED = 2**61
+"""Numbers that are compared or sorted lie in [-2^61, 2^61)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Case:
         quick_rows: the same in a quick run.
         inputs: drawn from a generator, for a number of rows.
         truth: what numpy makes of the inputs.
-        tolerance: greatest absolute error that counts as right.
+        tolerance: greatest absolute error that counts as right; above 0 for reals, in fixed point.
         ordered: False where only the result's multiset is known.
     """
 
@@ -67,7 +68,7 @@ def _any_words(rng: np.random.Generator, rows: int) -> Inputs:
 
 
 def _numbers(rng: np.random.Generator, rows: int) -> Inputs:
-    return _integers(rng, _COMPARED, rows), _integers(rng, _COMPARED, rows)
+    return _integers(rng, COMPARED, rows), _integers(rng, COMPARED, rows)
 
 
 def _half_equal(rng: np.random.Generator, rows: int) -> Inputs:
@@ -84,7 +85,7 @@ def _matrices(rng: np.random.Generator, rows: int) -> Inputs:
 
 
 def _one_column(rng: np.random.Generator, rows: int) -> Inputs:
-    return (_integers(rng, _COMPARED, rows),)
+    return (_integers(rng, COMPARED, rows),)
 
 
 def _integers(rng: np.random.Generator, bound: int, shape: int | tuple[int, ...]) -> NDArray[Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import chain
+from operator import and_
 from types import MappingProxyType
 
 import numpy as np
@@ -21,7 +23,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
-from dp.execution.partials import every_row_survives, partial_items, partial_sums, surviving
+from dp.execution.partials import every_row_survives, numbered, partial_items, partial_sums, surviving
 from dp.execution.scatter import UNIT, UNIT_HASH, by_unit, chunks, unit_hashes, unpacked
 from dp.execution.survivors import SHARE_ROWS, Int64s, UnitRows, shares, survivors
 from dp.planning.bounds import ContributionBounds
@@ -99,9 +101,10 @@ def bounded_groups(
     partitions: int,
     cells_per_group: int,
 ) -> DataFrame:
-    """As `bounded_cells`, for groups that nobody knows beforehand: their codes may be any integers >= 0.
+    """As `bounded_cells`, for groups that nobody knows beforehand: their codes may be any integers.
 
     Args:
+        group: integer column of group codes; rows where it is NULL are dropped.
         rules: each with `cells_per_group` as its stride, so that cells 0..cells_per_group - 1 are those of a group.
         cells_per_group: how many cells a group has.
 
@@ -165,7 +168,7 @@ class _Kernel:
         """Where groups are coded by any integers, number those of this partition, and keep their codes."""
         if self.cells_per_group is None:
             return alive, None
-        codes, number = np.unique(alive.run_group, return_inverse=True)
+        codes, number = numbered(alive.run_group)
         return replace(alive, group=number[alive.run], run_group=number), codes
 
     def _batches(
@@ -196,7 +199,9 @@ def _partials(
     for column in (group, *columns):
         _require(rows, column, _INTEGRAL, "measures and groups are integer columns: encode or cast it first")
     # rows: (unit, [unit_hash], group, columns); a hint or a rebalance here would split units over tasks
-    packed = _pack(rows, unit, group, columns, kernel.salt)
+    coded = F.col(quoted(group))
+    grouped = rows.where(coded.isNotNull() if kernel.cells_per_group is not None else coded >= F.lit(0))
+    packed = _pack(grouped, unit, group, columns, kernel.salt)
     if unit:
         packed = by_unit(packed, salt=kernel.salt, partitions=partitions)
     return packed.mapInArrow(kernel, _PARTIALS_DDL)
@@ -228,19 +233,17 @@ def _column(values: pa.ChunkedArray) -> Column:
 
 
 def _pack(rows: DataFrame, unit: Sequence[str], group: str, columns: Sequence[str], salt: int) -> DataFrame:
-    present = F.col(quoted(group)) >= F.lit(0)
-    for name in unit:
-        present = present & F.col(quoted(name)).isNotNull()
+    owned = reduce(and_, (F.col(quoted(name)).isNotNull() for name in unit), F.lit(True))
     group_code = F.col(quoted(group)).alias(_GROUP)
     values = [F.col(quoted(name)).cast("long").alias(f"m{index}") for index, name in enumerate(columns)]
     if not unit:
-        return rows.where(present).select(group_code, *values)
+        return rows.select(group_code, *values)
     identity = exact_identity(rows, unit)
     if _is_integral(rows, unit):
-        return rows.where(present).select(identity.alias(UNIT), group_code, *values)
+        return rows.where(owned).select(identity.alias(UNIT), group_code, *values)
     signed_salt = int(np.array(salt % 2**64, np.uint64).view(np.int64))
     unit_hash = F.xxhash64(F.lit(signed_salt), identity)
-    return rows.where(present).select(identity.alias(UNIT), unit_hash.alias(UNIT_HASH), group_code, *values)
+    return rows.where(owned).select(identity.alias(UNIT), unit_hash.alias(UNIT_HASH), group_code, *values)
 
 
 def _is_integral(rows: DataFrame, unit: Sequence[str]) -> bool:

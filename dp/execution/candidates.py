@@ -1,6 +1,6 @@
 """Private keys: groups by code while nobody may know them, and the vector of those that a selection names.
 
-Groups are coded by a salted 63-bit hash of their key, or by the key where it is a short integer. Exact cells of every
+Groups are coded by their key where 64 bits hold it, or by a salted hash (`dp.execution.coding`). Exact cells of every
 group are collected on the driver; the selection sees the groups' bounded numbers of units, and only then are the keys
 of the chosen groups looked up.
 """
@@ -8,26 +8,20 @@ of the chosen groups looked up.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import and_
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-from pyspark.sql import types as T
+from pyspark.sql import DataFrame
 
 from dp.errors import InvalidArgument
-from dp.execution.bounding import bounded_groups, exact_identity
+from dp.execution.bounding import bounded_groups
+from dp.execution.coding import KeyCodes, key_codes
 from dp.execution.local import GROUP, encoded_rows, input_names, key_columns, unit_columns
 from dp.noise.entropy import RandomSource
 from dp.planning.cells import CellRule, UnitCount
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.plan import MAX_CELLS, Plan
-from dp.planning.query import Query
 
 __all__ = ["Candidates", "Chosen", "choose", "local_candidates"]
 
@@ -35,8 +29,6 @@ Int64s = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
 _UNIT_CELL = 0  # of every group; the plan's cells follow
-_POSITIVE = 2**63 - 1
-_SHORT = (T.ByteType, T.ShortType, T.IntegerType)
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Candidates:
     """Every group that the data have, with its exact cells: secret, and never opened as it is.
 
     Attributes:
-        rows: (key columns, group code) of the owner's rows, to look up the keys of chosen groups.
+        coding: finds the keys of chosen groups.
         codes: of the groups, ascending.
         units: of every group, after bounding.
         group: for every cell that is not zero, its group's position in `codes`.
@@ -52,7 +44,7 @@ class Candidates:
         word: what it holds.
     """
 
-    rows: DataFrame = field(repr=False)
+    coding: KeyCodes = field(repr=False)
     codes: Int64s = field(repr=False)
     units: Int64s = field(repr=False)
     group: Int64s = field(repr=False)
@@ -86,10 +78,10 @@ def local_candidates(df: DataFrame, plan: Plan, *, partitions: int) -> Candidate
     """
     names, salt = input_names(plan), secrets.randbits(63)
     encoded = encoded_rows(df, plan.query, names)
-    rows = encoded.withColumn(GROUP, _code(encoded, key_columns(plan.query), salt))
+    coding = key_codes(encoded, key_columns(plan.query), salt)
     rules, cells_per_group = _rules(plan)
     cells = bounded_groups(
-        rows,
+        encoded.withColumn(GROUP, coding.column()),
         unit=unit_columns(plan.query),
         group=GROUP,
         rules=rules,
@@ -104,8 +96,7 @@ def local_candidates(df: DataFrame, plan: Plan, *, partitions: int) -> Candidate
     units = np.zeros(len(codes), np.int64)
     counted = cell == _UNIT_CELL
     units[group[counted]] = word[counted]
-    keys = rows.select(*key_columns(plan.query), GROUP)
-    return Candidates(keys, codes, units, group[~counted], cell[~counted] - 1, word[~counted].view(np.uint64))
+    return Candidates(coding, codes, units, group[~counted], cell[~counted] - 1, word[~counted].view(np.uint64))
 
 
 def choose(plan: Plan, candidates: Candidates, random: RandomSource) -> Chosen:
@@ -121,7 +112,7 @@ def choose(plan: Plan, candidates: Candidates, random: RandomSource) -> Chosen:
     """
     assert plan.selection is not None
     kept = plan.selection.keep(candidates.units, random)
-    keys, position = _looked_up(plan.query, candidates, kept)
+    keys, position = _looked_up(candidates, kept)
     other = plan.query.keys.other if isinstance(plan.query.keys, PrivateKeys) else None
     if other is not None:
         position[~kept] = len(keys)
@@ -143,43 +134,14 @@ def _rules(plan: Plan) -> tuple[list[CellRule], int]:
     return rules, stride
 
 
-def _code(rows: DataFrame, names: Sequence[str], salt: int) -> Column:
-    """The code of a row's group: NULL where a key is, a non-negative number elsewhere.
-
-    Two keys of one code would be one group, which bears the name of one of them: somebody's key, perhaps nobody else's.
-    Short integers are their own code. Others are hashed with SHA-256 and a salt that is drawn for this release, so that
-    no two keys have one code but with probability 2^-63; non-cryptographic hashes have pairs that agree for every salt.
-    """
-    known = reduce(and_, (_known(rows, name) for name in names))
-    if len(names) == 1 and isinstance(rows.schema[names[0]].dataType, _SHORT):
-        return F.col(names[0]).cast("long") + F.lit(2**31)
-    identity = exact_identity(rows, names).cast("string").cast("binary")
-    salted = F.concat(F.lit(f"{salt}:").cast("binary"), identity)
-    return F.when(known, F.xxhash64(F.sha2(salted, 256)).bitwiseAND(F.lit(_POSITIVE)))
-
-
-def _known(rows: DataFrame, name: str) -> Column:
-    """Whether a row has a key that can be shown; bytes that are no text would be paid for and then fail."""
-    key = F.col(name)
-    is_text = isinstance(rows.schema[name].dataType, T.StringType)
-    return key.isNotNull() & F.is_valid_utf8(key) if is_text else key.isNotNull()
-
-
-def _looked_up(query: Query, candidates: Candidates, kept: NDArray[np.bool_]) -> tuple[tuple[Group, ...], Int64s]:
+def _looked_up(candidates: Candidates, kept: NDArray[np.bool_]) -> tuple[tuple[Group, ...], Int64s]:
     """The keys of the chosen groups in their own order, and every group's position there (-1: not chosen)."""
     position = np.full(len(candidates.codes), -1)
-    codes = candidates.codes[kept]
-    if len(codes) == 0:
+    if not kept.any():
         return (), position
-    names = list(key_columns(query))
-    wanted = candidates.rows.sparkSession.createDataFrame(pa.table({GROUP: codes}))
-    found = candidates.rows.join(F.broadcast(wanted), GROUP, "left_semi").groupBy(GROUP).agg(F.min(F.struct(*names)))
-    table = found.toDF(GROUP, "key").select(GROUP, "key.*").toArrow()
-    keys = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    chosen = np.searchsorted(candidates.codes, table.column(GROUP).to_numpy())
-    position[chosen[order]] = np.arange(len(order))
-    return tuple(keys[i] for i in order), position
+    found = sorted((key, code) for code, key in candidates.coding.keys(candidates.codes[kept]).items())
+    position[np.searchsorted(candidates.codes, [code for _, code in found])] = np.arange(len(found))
+    return tuple(key for key, _ in found), position
 
 
 def _vector(plan: Plan, candidates: Candidates, position: Int64s) -> Words:

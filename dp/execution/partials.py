@@ -9,7 +9,7 @@ import numpy as np
 from dp.execution.survivors import Int64s, Survivors, UnitRows, Words
 from dp.planning.cells import CellRule, Column, DistinctItems, Surviving
 
-__all__ = ["every_row_survives", "partial_items", "partial_sums", "surviving"]
+__all__ = ["every_row_survives", "numbered", "partial_items", "partial_sums", "surviving"]
 
 _DENSE_FLOOR = 1 << 16  # a table of this many words is allocated without counting rows first
 
@@ -25,6 +25,16 @@ def every_row_survives(group: Int64s, columns: Mapping[str, Column]) -> Survivin
     """All rows, each a unit of its own."""
     rows = np.arange(len(group))
     return Surviving(rows, group, group, rows, columns, units=len(rows), truncated_units=0)
+
+
+def numbered(codes: Int64s) -> tuple[Int64s, Int64s]:
+    """The different codes, ascending, and for each code its place among them."""
+    low, high = (int(codes.min()), int(codes.max())) if len(codes) else (0, 0)
+    if high - low >= max(_DENSE_FLOOR, 2 * len(codes)):
+        return np.unique(codes, return_inverse=True)
+    there = np.zeros(high - low + 1, np.bool_)
+    there[codes - low] = True
+    return np.flatnonzero(there) + low, (np.cumsum(there) - 1)[codes - low]
 
 
 def partial_sums(alive: Surviving, rules: Sequence[CellRule]) -> Iterator[tuple[Int64s, Words]]:

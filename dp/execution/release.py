@@ -19,6 +19,7 @@ from dp.accounting.budget import Budget, summed
 from dp.errors import SparkMpcError
 from dp.execution.plots import plot_answers
 from dp.execution.rendering import html_table, pretty
+from dp.noise.accuracy import Noise, NoiseTerm
 from dp.planning.aggregates import Estimate, Opened
 from dp.planning.choices import Ranking
 from dp.planning.keys import Group
@@ -136,7 +137,14 @@ def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95
 
 def open_cells(plan: Plan, words: NDArray[np.uint64], confidence: float) -> Opened:
     """Cells of a plan's vector as aggregates read them; the arguments are those of `make_answers`."""
-    return Opened(len(plan.rows), lambda measure: _cells(plan, words, measure), plan.noise_term, confidence)
+    within = confidence if plan.query.hierarchy is None else _for_totals(plan, confidence)
+    return Opened(len(plan.rows), lambda measure: _cells(plan, words, measure), plan.noise_term, within)
+
+
+def _for_totals(plan: Plan, confidence: float) -> float:
+    """The confidence at which a noisy cell's interval covers the consistent cells that are made of many, too."""
+    noises = (Noise((NoiseTerm(part.noise, 1.0, plan.noise.copies),)) for part in plan.parts)
+    return max(noise.confidence_of_mixtures(confidence) for noise in noises)
 
 
 def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[np.int64] | NDArray[np.float64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,8 @@ def unpacked(batches: Iterable[pa.RecordBatch]) -> pa.Table | None:
 def unit_hashes(rows: pa.Table, salt: int) -> Words:
     """The salted hash of every row's unit: the same in every task and every run."""
     if UNIT_HASH in rows.schema.names:
-        return rows.column(UNIT_HASH).to_numpy().astype(np.int64, copy=False).view(np.uint64)
+        hashes: Int64s = rows.column(UNIT_HASH).to_numpy().astype(np.int64, copy=False)
+        return hashes.view(np.uint64)
     units = rows.column(UNIT).to_numpy().astype(np.int64, copy=False)
     return mix64(units.view(np.uint64) ^ mix64(np.array([salt], np.uint64)))
 
@@ -94,11 +96,10 @@ def chunks(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(received)
 
 
-def _buckets(hashes: Words, buckets: int) -> npt.NDArray[np.unsignedinteger[npt.NBitBase]]:
+def _buckets(hashes: Words, buckets: int) -> npt.NDArray[np.unsignedinteger[Any]]:
     """0..buckets - 1, by other bits than those that order units within a bucket; short, since short ones sort fast."""
-    bucket: Words = ((hashes * _GOLDEN >> _HALF) * np.uint64(buckets)) >> _HALF
-    short: npt.NDArray[np.unsignedinteger[npt.NBitBase]] = bucket.astype(np.min_scalar_type(buckets - 1))
-    return short
+    bucket = ((hashes * _GOLDEN >> _HALF) * np.uint64(buckets)) >> _HALF
+    return bucket.astype(np.min_scalar_type(buckets - 1))
 
 
 def _taken(column: pa.ChunkedArray, order: Int64s) -> pa.Array:

@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
 from dp.exact import Exact, rational
+from dp.execution.sessions import session_zone
 from dp.frames.schema import check_keys, check_unit
 from dp.frames.units import Unit, identify
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
@@ -47,7 +48,7 @@ def declare(
     Raises:
         InvalidArgument: names the fact, its value and what to declare instead.
     """
-    identity = identify(df.schema, unit)
+    identity = identify(df.schema, unit, session_zone(df.sparkSession))
     rows = df.withColumns({name: build(df) for name, build in identity.derived.items()}) if identity.derived else df
     facts = declared_facts(
         rows.schema,

@@ -24,7 +24,7 @@ from sqlglot.errors import SqlglotError
 from dp.errors import InvalidArgument
 from dp.frames import total
 from dp.frames.functions import ANONYMOUS, SIGNATURES, WHY_NOT, Signature
-from dp.frames.kinds import BOOLEAN, DATE, NOTHING, TEXT, Value, null_as
+from dp.frames.kinds import BOOLEAN, DATE, NOTHING, TEXT, TIMESTAMP, Value, null_as
 from dp.frames.operands import Operands, joined, number_of
 from dp.frames.patterns import check_like, check_regex
 from dp.frames.scalars import SCALARS, item_at
@@ -55,11 +55,13 @@ class Expression:
         text: as it was given.
         kind: the Spark type of its values.
         build: makes the column; needs a session.
+        zoned: whether instants of time are in it, so that its values may depend on the session's time zone.
     """
 
     text: str
     kind: T.DataType
     build: Callable[[], Column]
+    zoned: bool
 
 
 def compile_expression(text: object, schema: T.StructType, parameter: str = "expression") -> Expression:
@@ -74,7 +76,8 @@ def compile_expression(text: object, schema: T.StructType, parameter: str = "exp
         InvalidArgument: not a string, not an expression, or one that uses anything else; it names what and why.
 
     Guarantees: for every row of the schema the column evaluates without an error, to a value that depends on that row
-        alone (and on the session's time zone), and that is the same with `spark.sql.ansi.enabled` on and off.
+        alone (and, where it is `zoned`, on the session's time zone), and that is the same with
+        `spark.sql.ansi.enabled` on and off.
     """
     if not isinstance(text, str):
         remedy = 'write it as SQL text, such as "year = 2025": what a Column does to a row cannot be checked'
@@ -83,8 +86,9 @@ def compile_expression(text: object, schema: T.StructType, parameter: str = "exp
         parsed = sqlglot.parse_one(text, dialect="spark", into=exp.Condition)
     except SqlglotError:
         raise InvalidArgument(parameter, text, "it is not an expression in Spark's SQL") from None
-    value = _Compiler(text, schema, parameter).value(parsed)
-    return Expression(text, value.kind, value.build)
+    compiler = _Compiler(text, schema, parameter)
+    value = compiler.value(parsed)
+    return Expression(text, value.kind, value.build, compiler.zoned)
 
 
 def compile_condition(text: object, schema: T.StructType) -> Expression:
@@ -96,9 +100,21 @@ def compile_condition(text: object, schema: T.StructType) -> Expression:
 
 
 class _Compiler(Operands):
-    """The rule of every node."""
+    """The rule of every node.
+
+    Attributes:
+        zoned: whether an instant of time was met. All that a session's time zone changes has one among its operands, or
+            results in one: parts and texts of instants, and instants that are read from texts, dates and local times.
+    """
+
+    zoned = False
 
     def value(self, node: exp.Expr) -> Value:
+        value = self._value(node)
+        self.zoned = self.zoned or value.kind == TIMESTAMP
+        return value
+
+    def _value(self, node: exp.Expr) -> Value:
         if (signature := SIGNATURES.get(type(node))) is not None:
             return self._call(node, signature)
         if (scalar := SCALARS.get(type(node))) is not None:

@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
+from dp.execution.sessions import session_zone
 from dp.frames import operations as ops
-from dp.frames.expressions import compile_condition, compile_expression
+from dp.frames.expressions import Expression, compile_condition, compile_expression
 from dp.frames.joins import join_bounded, join_public
 from dp.frames.kinds import NOTHING
 from dp.frames.public import PublicTable
@@ -43,7 +44,7 @@ class StepRows(PrivateRows):
             InvalidArgument: a condition that may raise on a row's value, or looks past the row; it names the part.
         """
         compiled = compile_condition(condition, self.df.schema)
-        return self._step(self.df.where(compiled.build()), f"where {condition}")
+        return self._step(self.df.where(compiled.build()), f"where {condition}{self._zone(compiled)}")
 
     filter = where
 
@@ -87,7 +88,8 @@ class StepRows(PrivateRows):
         if compiled.kind == NOTHING:
             raise InvalidArgument("expression", expression, "a NULL has no type: cast it, as in cast(NULL AS int)")
         rows = self.df.withColumn(name, compiled.build())
-        return self._step(rows, f"withColumn {ops.listed([name])} = {expression}", ops.replaced(self.facts, [name]))
+        step = f"withColumn {ops.listed([name])} = {expression}{self._zone(compiled)}"
+        return self._step(rows, step, ops.replaced(self.facts, [name]))
 
     def withColumnRenamed(self, existing: str, new: str) -> Self:
         """Give a column another name; what was declared about it goes with it.
@@ -127,7 +129,8 @@ class StepRows(PrivateRows):
         facts = ops.multiplied(ops.replaced(self.facts, [name]), most, "max_items")
         others = [F.col(quoted(column)) for column in self.df.columns if column.casefold() != name.casefold()]
         rows = self.df.select(*others, F.explode(F.slice(array.build(), 1, most)).alias(name))
-        return self._step(rows, f"explode {items} as {ops.listed([name])}, at most {most}", facts)
+        step = f"explode {items} as {ops.listed([name])}, at most {most}{self._zone(array)}"
+        return self._step(rows, step, facts)
 
     def union(self, other: Self) -> Self:
         """The rows of both, of equal columns and one unit: a unit's rows on both sides count together.
@@ -197,6 +200,10 @@ class StepRows(PrivateRows):
         whom = ops.nested(other.name, other.steps)
         step = f"join on {ops.listed(columns)}, at most {left} and {right} rows of a unit, with {whom}"
         return self._beside(other)._step(rows, step, ops.facts_of_both(self.facts, other.facts))
+
+    def _zone(self, compiled: Expression) -> str:
+        """The time zone, for the step's text: in another zone the same expression asks another question."""
+        return f" (time zone {session_zone(self.df.sparkSession)})" if compiled.zoned else ""
 
     def _step(self, rows: DataFrame, step: str, facts: PublicFacts | None = None) -> Self:
         return replace(self, df=rows, steps=(*self.steps, step), facts=facts or self.facts)

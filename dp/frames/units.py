@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
-from dp.frames.expressions import compile_expression
+from dp.frames.expressions import Expression, compile_expression
 from dp.frames.kinds import DATE, DOUBLE, LONG, TIMESTAMP
 from dp.planning.names import quoted
 
@@ -97,13 +97,14 @@ def normalize_id(column: str) -> str:
     return f"lower(trim(BOTH '{_SPACES}' FROM {column}))"
 
 
-def identify(schema: T.StructType, unit: Unit) -> Identity:
+def identify(schema: T.StructType, unit: Unit, zone: str = "UTC") -> Identity:
     """The columns of a unit, and how those are made that the rows do not have.
 
     Args:
         schema: of the rows.
         unit: names of columns; nested fields as "person.id"; expressions such as `normalize_id("patient_id")`; `ROW`;
             or a `window`.
+        zone: the session's time zone; columns whose values depend on it bear its name.
 
     Raises:
         InvalidArgument: an expression that is refused, or a window over something that is no time.
@@ -111,22 +112,34 @@ def identify(schema: T.StructType, unit: Unit) -> Identity:
     if isinstance(unit, RowUnit):
         return Identity(())
     ids = unit.ids if isinstance(unit, WindowUnit) else _names(unit)
-    derived = {name: _derived(schema, name) for name in ids if name not in schema.names and not name.isidentifier()}
+    made = {name: _derived(schema, name) for name in ids if name not in schema.names and not name.isidentifier()}
+    names = {name: _in_zone(name, compiled, zone) for name, compiled in made.items()}
+    columns = tuple(names.get(name, name) for name in ids)
+    derived = {names[name]: _built(compiled) for name, compiled in made.items()}
     if not isinstance(unit, WindowUnit):
-        return Identity(ids, MappingProxyType(derived))
-    name = f"{unit.time} / {unit.length}"
-    return Identity((*ids, name), MappingProxyType({**derived, name: _window_number(schema, unit)}))
+        return Identity(columns, MappingProxyType(derived))
+    is_column = unit.time in schema.names
+    time = compile_expression(quoted(unit.time) if is_column else unit.time, schema, "time")
+    # an instant that is stored lies in the same window in every zone
+    name = f"{unit.time if is_column else _in_zone(unit.time, time, zone)} / {unit.length}"
+    return Identity((*columns, name), MappingProxyType({**derived, name: _window_number(time, unit)}))
 
 
-def _derived(schema: T.StructType, text: str) -> Callable[[DataFrame], Column]:
+def _derived(schema: T.StructType, text: str) -> Expression:
     if text.lower() in {name.lower() for name in schema.names}:
         raise InvalidArgument("unit", text, f"no such column; there are {schema.names}")
-    compiled = compile_expression(text, schema, "unit")
+    return compile_expression(text, schema, "unit")
+
+
+def _built(compiled: Expression) -> Callable[[DataFrame], Column]:
     return lambda _: compiled.build()
 
 
-def _window_number(schema: T.StructType, unit: WindowUnit) -> Callable[[DataFrame], Column]:
-    time = compile_expression(quoted(unit.time) if unit.time in schema.names else unit.time, schema, "time")
+def _in_zone(text: str, compiled: Expression, zone: str) -> str:
+    return f"{text} in {zone}" if compiled.zoned else text
+
+
+def _window_number(time: Expression, unit: WindowUnit) -> Callable[[DataFrame], Column]:
     found = _LENGTH.fullmatch(unit.length)
     assert found is not None
     seconds = int(found[1]) * _SECONDS[found[2]]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -93,9 +94,30 @@ class Noise:
         Raises:
             InvalidArgument: a confidence outside its range.
         """
-        if not 0 < confidence <= MAX_CONFIDENCE:
-            raise InvalidArgument("confidence", confidence, "give a confidence above 0 and at most 1 - 1e-9")
+        _check_confidence(confidence)
         return _quantile(self, confidence)
+
+    def confidence_of_mixtures(self, confidence: float) -> float:
+        """At which confidence intervals for this noise cover weighted sums of independent draws of it, too.
+
+        A weighted sum of the same variance is nearer to normal: below about nine tenths its intervals are wider than
+        those of Laplace noise, above they are narrower.
+
+        Args:
+            confidence: 0 < confidence <= 1 - 1e-9, which the sums are to be covered with; the squares of their weights
+                add up to at most one.
+
+        Returns:
+            At least `confidence`: that at which this noise is within a normal law's interval of the same variance.
+
+        Raises:
+            InvalidArgument: a confidence outside its range.
+        """
+        _check_confidence(confidence)
+        cumulative, grid, _ = _distribution(self)
+        normal = NormalDist().inv_cdf((1 + confidence) / 2) * self.stddev
+        within = float(cumulative[min(math.ceil(normal / grid), len(cumulative) - 1)])
+        return max(confidence, min(within, MAX_CONFIDENCE))
 
 
 def ratio_interval(
@@ -193,11 +215,23 @@ class _Draw:
     copies: int
 
 
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence <= MAX_CONFIDENCE:
+        raise InvalidArgument("confidence", confidence, "give a confidence above 0 and at most 1 - 1e-9")
+
+
 @lru_cache(maxsize=4096)
 def _quantile(noise: Noise, confidence: float) -> float:
+    cumulative, grid, moved = _distribution(noise)
+    return int(np.searchsorted(cumulative, confidence + _PROBABILITY_MARGIN)) * grid + moved
+
+
+@lru_cache(maxsize=4)
+def _distribution(noise: Noise) -> tuple[Reals, float, float]:
+    """P(|noise| <= i * grid) for i = 0, 1, ...; the grid; and by how much the noise may lie further out than on it."""
     draws = _draws(noise)
     if not draws:
-        return 0.0
+        return np.ones(1), 1.0, 0.0
     reach = max(float(d.step) * (d.probabilities.size // 2) for d in draws) + 10 * noise.stddev
     grid = _common_step([d.step for d in draws])
     if reach / float(grid) > _GRID_POINTS // 2 - 1:
@@ -211,8 +245,7 @@ def _quantile(noise: Noise, confidence: float) -> float:
         moved += draw.copies * (draw.moved + off_grid)
     mass = np.fft.irfft(spectrum, points)[: points // 2]
     mass[1:] *= 2  # of |noise|
-    steps = int(np.searchsorted(np.cumsum(mass), confidence + _PROBABILITY_MARGIN))
-    return steps * float(grid) + moved
+    return np.cumsum(mass), float(grid), moved
 
 
 def _draws(noise: Noise) -> list[_Draw]:

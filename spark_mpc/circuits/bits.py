@@ -12,7 +12,17 @@ from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, concatenated
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import packed, unpacked
 
-__all__ = ["digit_masks", "leading_place", "masks", "numbers", "parities", "powers_of_two", "product", "smeared", "to_arithmetic"]
+__all__ = [
+    "digit_masks",
+    "leading_place",
+    "masks",
+    "numbers",
+    "parities",
+    "powers_of_two",
+    "product",
+    "smeared",
+    "to_arithmetic",
+]
 
 
 def masks(bits: Bits) -> Binary:

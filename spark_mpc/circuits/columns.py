@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.engine import Engine
-from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, OneShare
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import packed, unpacked
 
-__all__ = ["Column", "bits_at", "constant_words", "index_bits", "joined", "rows", "words_of"]
+__all__ = ["Column", "bits_at", "constant_words", "index_bits", "rows", "words_of"]
 
 Column = Arithmetic | Binary
 """Secret words, one for each row."""
 
 
-def rows(columns: Sequence[Column], places: NDArray[Any]) -> list[Column]:
-    """The rows at public places, or where a public mask is true."""
-    if places.dtype == np.bool_:
-        return [column.map(lambda part: part[places]) for column in columns]
+def rows(columns: Sequence[OneShare], places: NDArray[np.integer[Any]]) -> list[OneShare]:
+    """The rows at public places."""
     return [column.map(lambda part: part.take(places)) for column in columns]
-
-
-def joined(columns: Sequence[Share]) -> Any:
-    """Columns of one kind, one behind the other; what one column gives is not copied."""
-    first, *others = columns
-    if not others:
-        return first
-    return type(first)(tuple(np.concatenate(same) for same in zip(*(c.parts for c in columns), strict=True)))
 
 
 def bits_at(column: Binary, places: Sequence[int]) -> Bits:
@@ -48,7 +38,7 @@ def words_of(bits: Bits) -> Binary:
     return Binary(tuple(unpacked(part, len(bits)).astype(np.uint64) for part in bits.parts))
 
 
-def constant_words(engine: Engine, values: Words) -> Binary:
+def constant_words(engine: Engine, values: NDArray[Any]) -> Binary:
     """Public words as shares by exclusive or: where one part alone is not zero, it is the sum and the exclusive or."""
     return Binary(engine.constant(values).parts)
 

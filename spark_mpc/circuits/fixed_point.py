@@ -56,8 +56,10 @@ class FixedPoint:
             if bits < 0:
                 raise InvalidArgument(name, bits, "give 0 or more bits")
         if self.word_bits > MOST_WORD_BITS:
-            bits = self.fraction_bits, self.magnitude_bits
-            raise InvalidArgument("fraction_bits, magnitude_bits", bits, f"give at most {MOST_WORD_BITS} bits together")
+            given = self.fraction_bits, self.magnitude_bits
+            raise InvalidArgument(
+                "fraction_bits, magnitude_bits", given, f"give at most {MOST_WORD_BITS} bits together"
+            )
 
     @property
     def word_bits(self) -> int:

@@ -10,10 +10,12 @@ import numpy as np
 from dp.errors import InvalidArgument
 from spark_mpc.circuits.columns import Column, constant_words
 from spark_mpc.protocols.engine import Engine
-from spark_mpc.protocols.shares import Arithmetic, Binary
+from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.planes import WORD_BITS
 
 __all__ = ["MOST_SUM_BITS", "Key", "index_key", "packed_keys"]
+
+_NARROW_BITS = 32
 
 MOST_SUM_BITS = 62
 """Bits of a word shared by sums that is compared: see the domains of `precedes`."""
@@ -72,6 +74,8 @@ def index_key(engine: Engine, last: Key, length: int, bits: int) -> Key:
     It is of the last key's kind where both fit in one word, and shared by exclusive or where they do not.
     """
     numbers = np.arange(length, dtype=np.uint64)
-    if isinstance(last.column, Binary) or last.bits + bits > last.most_bits:
-        return Key(constant_words(engine, numbers), bits)
-    return Key(engine.constant(numbers), bits)
+    if last.bits + bits > last.most_bits:
+        narrow = np.uint32 if bits <= _NARROW_BITS else np.uint64
+        return Key(constant_words(engine, numbers.astype(narrow)), bits)
+    shared = engine.constant(numbers) if isinstance(last.column, Arithmetic) else constant_words(engine, numbers)
+    return Key(shared, bits)

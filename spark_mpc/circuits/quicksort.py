@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,14 @@ from spark_mpc.circuits.keys import Key, index_key, packed_keys
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.shares import Bits
 
-__all__ = ["quicksorted", "splitter_depth"]
+__all__ = ["pairs_at_once", "quicksorted", "splitter_depth"]
 
-_FEW_PAIRS = 2048
+_FEW_PAIRS = 1 << 13
+"""Of 128 rows: they weigh less than the rounds of several steps."""
 
 _Order = NDArray[np.int32]
+"""Numbers of rows or places, or counts of them, one for each row or segment."""
+
 _Places = NDArray[np.intp]
 
 
@@ -48,7 +50,7 @@ def quicksorted(engine: Engine, keys: Sequence[Key], columns: Sequence[Column]) 
         return list(columns)
     numbers = index_key(engine, keys[-1], length, index_bits(length))
     with engine.step("quick"):
-        shuffled = engine.shuffled([*(key.column for key in keys), numbers.column, *columns])
+        shuffled = engine.shuffled(list[Column]([*(key.column for key in keys), numbers.column, *columns]))
         words = [Key(column, key.bits) for key, column in zip([*keys, numbers], shuffled, strict=False)]
         order = _order(_Less(engine, packed_keys(words)))
     return rows(shuffled[len(words) :], order)
@@ -90,7 +92,7 @@ def _all_bits(pieces: Sequence[Bits]) -> Bits:
 
 @dataclass(frozen=True)
 class _Segments:
-    """Rows that are not in order yet: segments of two or more, each between rows that are.
+    """Rows that are not in order yet, in segments, each between rows that are.
 
     Attributes:
         keys: what is compared, segment by segment.
@@ -119,7 +121,7 @@ class _Segments:
 def _order(less: _Less) -> _Order:
     """Which shuffled row comes at each place."""
     keys, length = less.columns, len(less.columns[0])
-    order, at_once = np.empty(length, np.int32), _pairs_at_once(length)
+    order, at_once = np.empty(length, np.int32), pairs_at_once(length)
     everything = _Segments(keys, np.arange(length, dtype=np.int32), np.array([length], np.int32), np.zeros(1, np.int32))
     segments = everything if everything.pairs <= at_once else _between_splitters(less, length, order)
     while segments.pairs > at_once:
@@ -137,11 +139,11 @@ def _between_splitters(less: _Less, length: int, order: _Order) -> _Segments:
     others, before = np.arange(count, length), np.zeros(length - count, np.int32)
     for step in (1 << j for j in reversed(range(depth))):
         before += np.int32(step) * ~less(keys, others, splitters[before + np.int32(step - 1)])
-    sizes = np.bincount(before, minlength=count + 1).astype(np.int32)
-    places = _starts(sizes) + np.arange(count + 1, dtype=np.int32)
+    sizes: _Order = np.bincount(before, minlength=count + 1).astype(np.int32)
+    places: _Order = np.add(_starts(sizes), np.arange(count + 1), dtype=np.int32)
     order[(places + sizes)[:-1]] = splitters
     by_segment = others[np.argsort(before.astype(np.uint16), kind="stable")]
-    return _left(keys, np.arange(length, dtype=np.int32), by_segment, sizes, places, order)
+    return _left(_Segments(keys, np.arange(length, dtype=np.int32), sizes, places), by_segment, order)
 
 
 def _parted(less: _Less, segments: _Segments, order: _Order) -> _Segments:
@@ -153,28 +155,27 @@ def _parted(less: _Less, segments: _Segments, order: _Order) -> _Segments:
     before = less(segments.keys, others, np.repeat(pivots, counts))
     lower = np.add.reduceat(before, _starts(counts), dtype=np.int32)
     order[segments.places + lower] = segments.rows[pivots]
-    sizes = np.stack([lower, counts - lower], axis=1).reshape(-1)
+    sizes: _Order = np.stack([lower, counts - lower], axis=1).reshape(-1)
     places = np.stack([segments.places, segments.places + lower + 1], axis=1).reshape(-1)
     slots = np.repeat(np.tile([True, False], len(lower)), sizes)
     by_segment = np.empty(len(others), np.intp)
     by_segment[slots], by_segment[~slots] = others[before], others[~before]
-    return _left(segments.keys, segments.rows, by_segment, sizes, places, order)
+    return _left(_Segments(segments.keys, segments.rows, sizes, places), by_segment, order)
 
 
-def _left(
-    keys: list[Column], numbers: _Order, by_segment: _Places, sizes: _Order, places: _Order, order: _Order
-) -> _Segments:
-    """What is left to sort: a row alone in its segment has its place."""
+def _left(parted: _Segments, by_segment: _Places, order: _Order) -> _Segments:
+    """What is left to sort, once rows stand segment by segment: a row alone in its segment has its place."""
+    sizes, places = parted.sizes, parted.places
     alone, several = sizes == 1, sizes > 1
-    order[places[alone]] = numbers[by_segment[_starts(sizes)[alone]]]
+    order[places[alone]] = parted.rows[by_segment[parted.begins[alone]]]
     remaining = by_segment[np.repeat(several, sizes)]
-    return _Segments(rows(keys, remaining), numbers[remaining], sizes[several], places[several])
+    return _Segments(rows(parted.keys, remaining), parted.rows[remaining], sizes[several], places[several])
 
 
 def _ranks(less: _Less, keys: Sequence[Column], sizes: _Order) -> _Order:
     """Each row's place within its segment, by comparing all pairs in one step."""
     length = int(sizes.sum())  # of further rows nothing is asked
-    later = np.repeat(_starts(sizes) + sizes, sizes) - np.arange(1, length + 1, dtype=np.int32)
+    later: _Order = np.repeat(_starts(sizes) + sizes, sizes) - np.arange(1, length + 1, dtype=np.int32)
     left = np.repeat(np.arange(length), later)
     right = np.arange(len(left)) - np.repeat(_starts(later), later) + left + 1
     before = less(keys, left, right)
@@ -182,11 +183,11 @@ def _ranks(less: _Less, keys: Sequence[Column], sizes: _Order) -> _Order:
     return np.bincount(greater, minlength=length).astype(np.int32)
 
 
-def _starts(sizes: NDArray[Any]) -> NDArray[Any]:
-    return np.cumsum(sizes, dtype=sizes.dtype) - sizes
+def _starts(sizes: _Order) -> _Order:
+    return np.cumsum(sizes, dtype=np.int32) - sizes
 
 
-def _pairs_at_once(length: int) -> int:
+def pairs_at_once(length: int) -> int:
     """So many pairs are compared in one step rather than in several: they hardly weigh beside all comparisons."""
     return max(_FEW_PAIRS, length // 8)
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_mpc.circuits.columns import Column, bits_at, constant_words, index_bits, joined
+from spark_mpc.circuits.columns import Column, bits_at, constant_words, index_bits
 from spark_mpc.circuits.keys import Key, packed_keys
 from spark_mpc.circuits.routing import delivered
 from spark_mpc.protocols.engine import Engine
-from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, concatenated
 from spark_mpc.ring.permutations import scattered
 from spark_mpc.ring.planes import WORD_BITS
 
@@ -80,11 +80,11 @@ def _places(engine: Engine, key: Key) -> Arithmetic:
         return places
     word = _numbered(engine, word, index, key.bits - left)
     while left:
-        (word,) = delivered(engine, [_narrow(word, index + left)], places)
-        assert isinstance(word, Binary)
+        (moved,) = delivered(engine, [_narrow(word, index + left)], places)
+        assert isinstance(moved, Binary)
         before = left
-        places, left = _pass(engine, word, index, left)
-        word = _without_digit(word, index, before - left)
+        places, left = _pass(engine, moved, index, left)
+        word = _without_digit(moved, index, before - left)
     return _at_their_rows(engine, _narrow(word, index).masked((1 << index) - 1), places)
 
 
@@ -118,11 +118,11 @@ def _at_their_rows(engine: Engine, numbers: Binary, places: Arithmetic) -> Arith
     Numbers are opened after a shuffle: a uniform permutation. Cost: 4 rounds, 20 bytes a row and party.
     """
     with engine.step("compose"):
-        shuffled_numbers, shuffled_places = engine.shuffled([numbers, places])
-        assert isinstance(shuffled_numbers, Binary) and isinstance(shuffled_places, Arithmetic)
-        to = engine.open_words(shuffled_numbers)
+        moved_numbers, moved_places = engine.shuffled(list[Column]([numbers, places]))
+        to = engine.open_words(moved_numbers)
     assert to is not None
-    return shuffled_places.map(lambda part: scattered(part, to))
+    assert isinstance(moved_places, Arithmetic)
+    return moved_places.map(lambda part: scattered(part, to))
 
 
 def digit_places(engine: Engine, bits: Bits, count: int) -> Arithmetic:
@@ -143,13 +143,13 @@ def digit_places(engine: Engine, bits: Bits, count: int) -> Arithmetic:
     products = _products(engine, flags.map(lambda part: part.reshape(count, length)))
     offset, before, pieces = _first_ranks(engine, products, count), _nothing(products), []
     for start in range(0, length, engine.chunk):
-        chunk = products.map(lambda part, start=start: part[:, start : start + engine.chunk])
+        chunk = _columns(products, slice(start, start + engine.chunk))
         sums = chunk.map(lambda part: np.cumsum(part, axis=1, dtype=part.dtype)) + before
         weights = sums.map(lambda part: _weights(part.copy(), count)) + offset
         inner = engine.dot(chunk.map(lambda part: part[1:].T), weights.map(lambda part: part[1:].T))
         pieces.append(weights.map(lambda part: part[0]) + inner)
-        before = sums.map(lambda part: part[:, -1:])
-    return joined(pieces)  # type: ignore[no-any-return]
+        before = _columns(sums, slice(-1, None))
+    return concatenated(pieces)
 
 
 def _products(engine: Engine, flags: Arithmetic) -> Arithmetic:
@@ -158,11 +158,14 @@ def _products(engine: Engine, flags: Arithmetic) -> Arithmetic:
     one = engine.constant(np.ones(length, np.uint32))
     rows = [one, flags.map(lambda part: part[0])]
     for j in range(1, count):
-        flag = flags.map(lambda part, j=j: part[j])
-        known = joined(rows[1:])
-        new = engine.multiply(joined([flag] * (len(rows) - 1)), known)
+        flag = flags.piece(slice(j, j + 1)).map(np.ravel)
+        new = engine.multiply(concatenated([flag] * (len(rows) - 1)), concatenated(rows[1:]))
         rows += [flag, *(new.piece(slice(m * length, (m + 1) * length)) for m in range(len(rows) - 1))]
-    return joined(rows).map(lambda part: part.reshape(-1, length))  # type: ignore[no-any-return]
+    return concatenated(rows).map(lambda part: part.reshape(-1, length))
+
+
+def _columns(matrix: Arithmetic, at: slice) -> Arithmetic:
+    return matrix.map(lambda part: part[:, at])
 
 
 def _nothing(products: Arithmetic) -> Arithmetic:

@@ -25,7 +25,7 @@ def delivered(engine: Engine, columns: Sequence[Column], places: Arithmetic) -> 
     Source: Asharov et al. 2022, section 3 (applying a shared permutation).
     """
     with engine.step("deliver"):
-        *moved, targets = engine.shuffled([*columns, places])
+        *moved, targets = engine.shuffled(list[Column]([*columns, places]))
         to = engine.open_words(targets)
     assert to is not None
     return [column.map(lambda part: scattered(part, to)) for column in moved]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.cost import Cost
-from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, OneShare
 from spark_mpc.ring.masks import Words
 
 __all__ = ["Combination", "Costs", "Engine"]
@@ -160,5 +160,5 @@ class Engine(Protocol):
     def truncated_exactly(self, x: Arithmetic, bits: int) -> Arithmetic:
         """floor(x / 2^bits) of any words in two's complement; bits from 0 to 62."""
 
-    def shuffled(self, columns: Sequence[Share]) -> list[Share]:
+    def shuffled(self, columns: Sequence[OneShare]) -> list[OneShare]:
         """Rows in an order that nobody knows; columns arithmetic or binary."""

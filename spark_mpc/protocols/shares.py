@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import plane_words
 
-__all__ = ["Arithmetic", "Binary", "Bits", "Share", "concatenated"]
+__all__ = ["Arithmetic", "Binary", "Bits", "OneShare", "Share", "concatenated"]
 
 OneShare = TypeVar("OneShare", bound="Share")
 

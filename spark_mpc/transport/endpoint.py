@@ -15,9 +15,10 @@ from dp.errors import InvalidArgument
 from spark_mpc.errors import AbortedByPeer, FederationError, PeerLost, WireError
 from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Pipe, Progress, Streams, Tap, Traffic
 from spark_mpc.transport.heartbeat import Heartbeat
-from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.mailbox import Mailbox
 from spark_mpc.transport.run_streams import RunStreams
 from spark_mpc.transport.runs import Sink
+from spark_mpc.transport.waits import Check
 from spark_mpc.wire import INCARNATION_BYTES, INLINE_BYTES, Header, Kind, Status, encode_header
 
 __all__ = ["Endpoint", "Link", "quiet", "untapped"]

@@ -14,19 +14,16 @@ from contextlib import contextmanager
 from spark_mpc.errors import PeerLost, WireError
 from spark_mpc.transport.base import RENDEZVOUS, RENDEZVOUS_STEPS, Pipe, Progress, Traffic
 from spark_mpc.transport.runs import Line, Run, Runs, Sink
+from spark_mpc.transport.waits import Check, reported
 from spark_mpc.wire import INLINE_BYTES, Header, RunState, Status
 
-__all__ = ["POLL_SECONDS", "Check", "Fill", "Mailbox"]
+__all__ = ["POLL_SECONDS", "Fill", "Mailbox"]
 
 POLL_SECONDS = 0.1
-_PATIENCE_SECONDS = 1.0  # a wait that is shorter is not worth a progress line
 _MAX_WAITING = 64  # short messages of one peer and run that nobody has received yet
 
 Fill = Callable[[memoryview], None]
 """Writes a message's payload into the buffer that the mailbox gives, or raises."""
-
-Check = Callable[[], None]
-"""Raises when a wait has lost its purpose."""
 
 
 class Mailbox:
@@ -108,7 +105,7 @@ class Mailbox:
         """Wait for the stream that the peer opens to this party; it belongs to the caller from then on."""
         with self._changed:
             line = self._runs.open(run).lines[peer]
-            for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):
+            for _ in self._waiting(lambda: self._whereabouts(run, peer)):
                 stream = line.taken_stream()
                 if stream is not None:
                     return stream
@@ -157,33 +154,18 @@ class Mailbox:
 
     def deadline(self, peer: str) -> Check:
         """A check that raises when the time to meet the peer has passed; it reports that the peer is awaited."""
-        started, reported = time.monotonic(), False
+        started = time.monotonic()
 
         def check() -> None:
-            nonlocal reported
             self._refuse_closed()
-            elapsed = time.monotonic() - started
-            if elapsed > self._rendezvous_seconds:
+            if time.monotonic() - started > self._rendezvous_seconds:
                 raise PeerLost(peer, "start", f"not reachable within {self._rendezvous_seconds:g} s: start it")
-            if elapsed > _PATIENCE_SECONDS and not reported:
-                reported = True
-                self._on_progress(f"waiting for {peer} (not started)")
 
-        return check
+        return reported(check, lambda: f"{peer} (not started)", self._on_progress)
 
     def patience(self, run: bytes, peer: str) -> Check:
-        """A `check` for one long wait outside of the mailbox; it reports that the peer is awaited."""
-        started, reported = time.monotonic(), ""
-
-        def check() -> None:
-            nonlocal reported
-            self.check(run, peer)
-            what = f"{peer} ({self._runs.open(run).lines[peer].peer_step})"
-            if time.monotonic() - started > _PATIENCE_SECONDS and what != reported:
-                reported = what
-                self._on_progress(f"waiting for {what}")
-
-        return check
+        """A `check` for one wait outside of the mailbox; it reports that the peer is awaited."""
+        return reported(lambda: self.check(run, peer), lambda: self._whereabouts(run, peer), self._on_progress)
 
     def sent(self, run: bytes, length: int) -> None:
         """Count a message that was sent."""
@@ -295,16 +277,16 @@ class Mailbox:
         if self._closed:
             raise WireError("the transport is closed")
 
+    def _whereabouts(self, run: bytes, peer: str) -> str:
+        return f"{peer} ({self._runs.open(run).lines[peer].peer_step})"
+
     def _waiting(self, what: Callable[[], str]) -> Iterator[None]:
         """Loop until the caller leaves it: each turn follows a change or a short pause; long waits are reported."""
-        started, reported = time.monotonic(), ""
+        check = reported(self._refuse_closed, what, self._on_progress)
         while True:
-            self._refuse_closed()
+            check()
             yield
             self._changed.wait(POLL_SECONDS)
-            if time.monotonic() - started > _PATIENCE_SECONDS and what() != reported:
-                reported = what()
-                self._on_progress(f"waiting for {reported}")
 
     def _await_sink(self, peer: str, run: bytes, line: Line, sink: Sink) -> None:
         for _ in self._waiting(lambda: f"{peer} ({line.peer_step})"):

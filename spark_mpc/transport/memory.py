@@ -11,8 +11,9 @@ from spark_mpc.errors import AbortedByPeer, RunAborted, WireError
 from spark_mpc.identity import party_name
 from spark_mpc.transport.base import Progress, Tap
 from spark_mpc.transport.endpoint import Endpoint, quiet, untapped
-from spark_mpc.transport.mailbox import POLL_SECONDS, Check, Mailbox
+from spark_mpc.transport.mailbox import POLL_SECONDS, Mailbox
 from spark_mpc.transport.pipes import SocketPipe
+from spark_mpc.transport.waits import Check
 from spark_mpc.wire import Header, Status, decode_header, encode_header
 
 __all__ = ["MemoryHub"]

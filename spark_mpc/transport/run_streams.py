@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from spark_mpc.errors import PeerLost
 from spark_mpc.transport.base import Pipe, Tap
-from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.mailbox import Mailbox
+from spark_mpc.transport.waits import Check
 
 __all__ = ["RunStreams"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from spark_mpc.transport.base import Pipe, Watch
 from spark_mpc.transport.mailbox import POLL_SECONDS
@@ -80,9 +81,14 @@ class Outgoing:
         if self._error is not None:
             raise self._error
 
-    def interrupt(self) -> None:
-        """End it from any thread; what is queued is not sent."""
-        self._pipe.interrupt()
+    def drain(self) -> None:
+        """Wait until nothing is queued: the system has it all, and sends it even after `close`.
+
+        Raises:
+            PeerLost, RunAborted, AbortedByPeer: the run is over.
+        """
+        with self._changed:
+            self._wait_until(lambda: not self._queue)
 
     def close(self) -> None:
         """End the writer and close the pipe; what is queued is not sent."""
@@ -102,8 +108,7 @@ class Outgoing:
     def _enqueue(self, *parts: memoryview) -> None:
         length = sum(len(part) for part in parts)
         with self._changed:
-            if not self._has_room(length):
-                self._await_room(length)
+            self._wait_until(lambda: self._has_room(length))
             self._queue.append(parts)
             self._queued_bytes += length
             self._changed.notify_all()
@@ -111,9 +116,11 @@ class Outgoing:
     def _has_room(self, length: int) -> bool:
         return len(self._queue) <= _FREE_MESSAGES or self._queued_bytes + length <= _QUEUE_BYTES
 
-    def _await_room(self, length: int) -> None:
+    def _wait_until(self, holds: Callable[[], bool]) -> None:
+        if holds():
+            return
         check = self._watch.patience()
-        while not self._has_room(length):
+        while not holds():
             self._changed.wait(POLL_SECONDS)
             self.raise_error()
             check()
@@ -169,10 +176,6 @@ class Incoming:
         self.transcript.add(prefix + label, out)
         self._sequence += 1
         return rounds
-
-    def interrupt(self) -> None:
-        """End it from any thread."""
-        self._pipe.interrupt()
 
     def close(self) -> None:
         """Close the pipe; only for the thread that receives."""

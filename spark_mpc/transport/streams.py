@@ -93,6 +93,11 @@ class StreamChannel:
         streams = self._peer(peer)
         return streams.outgoing.transcript.digest(), streams.incoming.transcript.digest()
 
+    def drain(self) -> None:
+        """Wait until everything that was sent is on its way, and is delivered even if this party closes."""
+        for streams in self._peers.values():
+            streams.outgoing.drain()
+
     def close(self) -> None:
         """End the streams; what is still queued is not sent. Idempotent; `open_channel` verifies before it."""
         while self._peers:

@@ -18,9 +18,10 @@ from spark_mpc.federation_file import FederationFile, Peer, split_address
 from spark_mpc.identity import Identity
 from spark_mpc.transport.base import RENDEZVOUS, Progress, Tap
 from spark_mpc.transport.endpoint import Endpoint, quiet, untapped
-from spark_mpc.transport.mailbox import Check, Mailbox
+from spark_mpc.transport.mailbox import Mailbox
 from spark_mpc.transport.tls_connection import Connection, client_context, dial
 from spark_mpc.transport.tls_server import TlsServer
+from spark_mpc.transport.waits import Check
 from spark_mpc.wire import (
     INLINE_BYTES,
     Header,

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import serialization
 
 from spark_mpc.errors import CertificateRefused, WireError
 from spark_mpc.identity import Identity
-from spark_mpc.transport.mailbox import POLL_SECONDS, Check
+from spark_mpc.transport.mailbox import POLL_SECONDS
+from spark_mpc.transport.waits import Check
 from spark_mpc.wire import PREFIX_BYTES, Header, decode_header, encode_header, step_bytes
 
 __all__ = ["Connection", "client_context", "dial", "pinned_owner", "server_context", "tune"]

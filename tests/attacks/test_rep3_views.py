@@ -46,6 +46,9 @@ def everything(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
         engine.bits_to_arithmetic(engine.both(less, equal))
         words = engine.to_binary(z)
         engine.and_words(words, engine.to_binary(x))
+    with engine.step("quotients"):
+        engine.truncated(x, 7)
+        engine.truncated_exactly(y, 40)
     engine.shuffled([x, words])
 
 

@@ -263,7 +263,7 @@ def test_a_malformed_frame_is_refused_and_ends_the_connection(
             connection.read(1, no_check)
 
 
-@pytest.mark.parametrize("kind", [Kind.PING, Kind.ABORT])
+@pytest.mark.parametrize("kind", [Kind.PING, Kind.ABORT, Kind.STREAM])
 def test_a_control_frame_with_a_long_payload_is_refused(
     loopback: LoopbackFederation, victim: Endpoint, kind: Kind
 ) -> None:

@@ -96,6 +96,11 @@ def test_transport_prints_ours_beside_grpc():
         ("50 rounds of 1 KiB, exchange", 50, 102_400),
         ("8 MB from two to one", 1, 8_000_000),
         ("8 MB from each to all", 1, 16_000_000),
+        ("streams: 200 rounds of 64 B to the next", 200, 12_800),
+        ("streams: 200 rounds of 64 B to all", 200, 25_600),
+        ("streams: 8 MB to the next, 1 MB a round", 8, 8_000_000),
+        ("streams: 8 MB to all, 1 MB a round", 8, 16_000_000),
+        ("streams: 8 MB to the next, one round", 1, 8_000_000),
     ]
     for record in records:
         assert record["against"] == "grpc"

@@ -17,7 +17,7 @@ from spark_mpc.protocols.cost import FREE, Cost
 from spark_mpc.protocols.engine import Combination
 from spark_mpc.protocols.rep3.context import CHUNK
 from spark_mpc.protocols.rep3.costs import Rep3Costs
-from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, OneShare
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import packed, unpacked
 
@@ -136,11 +136,13 @@ class Plain:
     ) -> Bits:
         planes = [width for column, width in zip(x, widths, strict=True) if isinstance(column, Binary)]
         self._pay(self.costs.precedes(len(x[0]), len(x) - len(planes), sum(planes)))
-        before, alike = np.zeros(len(x[0]), np.bool_), np.ones(len(x[0]), np.bool_)
-        for a, b in zip(x, y, strict=True):
-            signed = np.int64 if isinstance(a, Arithmetic) else np.uint64
-            before |= alike & (a.parts[0].view(signed) < b.parts[0].view(signed))
-            alike &= a.parts[0] == b.parts[0]
+        before = np.zeros(len(x[0]), np.bool_)
+        for a, b in zip(reversed(x), reversed(y), strict=True):
+            mine, other = a.parts[0], b.parts[0]
+            if isinstance(a, Arithmetic):  # the sign of a difference, which wraps
+                before = (other - mine - np.uint64(1) + before.astype(np.uint64)).view(np.int64) >= 0
+            else:
+                before = np.where(mine == other, before, mine < other)
         return Bits((packed(before),), len(x[0]))
 
     def bits_to_arithmetic(self, bits: Bits, dtype: type[Any] = np.uint64) -> Arithmetic:
@@ -165,7 +167,7 @@ class Plain:
         self._pay(self.costs.truncated_exactly(len(x), bits))
         return Arithmetic(((x.parts[0].view(np.int64) >> bits).view(np.uint64),))
 
-    def shuffled(self, columns: Sequence[Share]) -> list[Share]:
+    def shuffled(self, columns: Sequence[OneShare]) -> list[OneShare]:
         self._pay(self.costs.shuffled(len(columns[0]), [column.dtype.itemsize for column in columns]))
         order = self._random.permutation(len(columns[0]))
         return [column.map(lambda part: part[order]) for column in columns]

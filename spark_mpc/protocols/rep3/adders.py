@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_mpc.protocols.rep3.boolean import conjunction, conjunctions
+from spark_mpc.protocols.rep3.boolean import conjunction, conjunctions, decided_in_chunks
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
@@ -31,13 +31,7 @@ def negative(context: Context, x: Arithmetic) -> Bits:
     Guarantees: exact for every word; of a difference a - b it says a < b as long as |a - b| < 2^63.
     Leaks: nothing. Cost: 8 rounds a chunk; 25.3 bytes an element and party (8 input by party 0, then the tree).
     """
-    out = tuple(np.empty(plane_words(len(x)), np.uint64) for _ in range(2))
-    for start in range(0, len(x), context.chunk):
-        piece = slice(start, start + context.chunk)
-        words = slice(start // WORD_BITS, start // WORD_BITS + plane_words(min(context.chunk, len(x) - start)))
-        for whole, part in zip(out, _sign_plane(context, x.piece(piece)), strict=True):
-            whole[words] = part
-    return Bits((out[0], out[1]), len(x))
+    return decided_in_chunks(context, len(x), lambda piece: _sign_plane(context, x.piece(piece)))
 
 
 def _sign_plane(context: Context, x: Arithmetic) -> Pair:

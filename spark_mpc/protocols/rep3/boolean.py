@@ -5,7 +5,7 @@ Source: Araki, Furukawa, Lindell, Nof, Ohara 2016, section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt, missing_part
 from spark_mpc.protocols.shares import Binary, Bits
 from spark_mpc.ring.masks import Words
-from spark_mpc.ring.planes import packed, plane_words, unpacked
+from spark_mpc.ring.planes import WORD_BITS, packed, plane_words, unpacked
 
 __all__ = [
     "conjunction",
     "conjunction_in_chunks",
     "conjunctions",
+    "decided_in_chunks",
     "input_binary",
     "input_bits",
     "open_binary",
@@ -115,6 +116,22 @@ def conjunction_in_chunks(context: Context, name: str, x: Pair, y: Pair) -> Pair
         return product
 
     return context.reshared_in_chunks(name, len(x[0]), x[0].dtype, part)
+
+
+def decided_in_chunks(context: Context, length: int, plane_of: Callable[[slice], Pair]) -> Bits:
+    """One bit for each element, from circuits on planes: every chunk goes through all rounds before the next.
+
+    Args:
+        context: of this party.
+        length: elements.
+        plane_of: the plane of a slice of them.
+    """
+    out = np.empty(plane_words(length), np.uint64), np.empty(plane_words(length), np.uint64)
+    for start in range(0, length, context.chunk):
+        piece = slice(start, min(start + context.chunk, length))
+        for whole, plane in zip(out, plane_of(piece), strict=True):
+            whole[start // WORD_BITS : plane_words(piece.stop)] = plane
+    return Bits(out, length)
 
 
 def _add_local_and(product: NDArray[Any], x: Pair, y: Pair) -> None:

@@ -64,4 +64,5 @@ def _cross_terms(context: Context, c: tuple[NDArray[Any], ...], d: tuple[NDArray
     """This party's part of c d = (c_0 + c_1) d_2: party 1 knows c_1 and d_2, party 2 knows c_0 and d_2."""
     if context.me == 0:
         return np.zeros_like(c[0])
-    return c[0] * d[1] if context.me == 1 else c[1] * d[0]
+    part: NDArray[Any] = c[0] * d[1] if context.me == 1 else c[1] * d[0]
+    return part

@@ -22,7 +22,7 @@ from spark_mpc.protocols.rep3 import (
 )
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.costs import Rep3Costs
-from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, Share
+from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, OneShare
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import packed
 
@@ -151,5 +151,5 @@ class Rep3:
     def truncated_exactly(self, x: Arithmetic, bits: int) -> Arithmetic:
         return truncation.truncated_exactly(self._context, x, bits)
 
-    def shuffled(self, columns: Sequence[Share]) -> list[Share]:
+    def shuffled(self, columns: Sequence[OneShare]) -> list[OneShare]:
         return shuffle.shuffled(self._context, columns)

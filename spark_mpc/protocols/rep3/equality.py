@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spark_mpc.protocols.rep3.boolean import conjunction, xor_public
+from spark_mpc.protocols.rep3.boolean import conjunction, decided_in_chunks, xor_public
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
@@ -25,13 +25,7 @@ def zero(context: Context, x: Arithmetic) -> Bits:
     Guarantees: exact for every word.
     Leaks: nothing. Cost: 7 rounds a chunk; 10.5 bytes an element and party (8 input by party 0, then the tree).
     """
-    out = tuple(np.empty(plane_words(len(x)), np.uint64) for _ in range(2))
-    for start in range(0, len(x), context.chunk):
-        piece = slice(start, start + context.chunk)
-        words = slice(start // WORD_BITS, start // WORD_BITS + plane_words(min(context.chunk, len(x) - start)))
-        for whole, part in zip(out, _zero_plane(context, x.piece(piece)), strict=True):
-            whole[words] = part
-    return Bits((out[0], out[1]), len(x))
+    return decided_in_chunks(context, len(x), lambda piece: _zero_plane(context, x.piece(piece)))
 
 
 def _zero_plane(context: Context, x: Arithmetic) -> Pair:
@@ -57,15 +51,13 @@ def zero_binary(context: Context, x: Binary, width: int) -> Bits:
 
     Leaks: nothing. Cost: one round for each doubling of the width; 1 bit less than the width, an element and party.
     """
-    out = tuple(np.empty(plane_words(len(x)), np.uint64) for _ in range(2))
-    for start in range(0, len(x), context.chunk):
-        piece = slice(start, min(start + context.chunk, len(x)))
-        planes = tuple(to_planes(part)[:width] for part in x.piece(piece).parts)
+
+    def plane(piece: slice) -> Pair:
+        first, second = (to_planes(part)[:width] for part in x.piece(piece).parts)
         with context.step("zero"):
-            agrees = _all_planes(context, xor_public(context, (planes[0], planes[1]), _ONES))
-        for whole, part in zip(out, agrees, strict=True):
-            whole[start // WORD_BITS : plane_words(piece.stop)] = part
-    return Bits((out[0], out[1]), len(x))
+            return _all_planes(context, xor_public(context, (first, second), _ONES))
+
+    return decided_in_chunks(context, len(x), plane)
 
 
 def _all_planes(context: Context, agrees: Pair) -> Pair:
@@ -74,9 +66,6 @@ def _all_planes(context: Context, agrees: Pair) -> Pair:
         half = width // 2
         lower, upper = (agrees[0][:half], agrees[1][:half]), (agrees[0][half : 2 * half], agrees[1][half : 2 * half])
         joined = conjunction(context, f"agree/{width}", lower, upper)
-        agrees = (
-            (np.concatenate([joined[0], agrees[0][2 * half :]]), np.concatenate([joined[1], agrees[1][2 * half :]]))
-            if width % 2
-            else joined
-        )
+        first, second = (np.concatenate([both, all_[2 * half :]]) for both, all_ in zip(joined, agrees, strict=True))
+        agrees = (first, second) if width % 2 else joined
     return agrees[0][0], agrees[1][0]

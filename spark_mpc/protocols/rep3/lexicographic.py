@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.adders import carry, summands
 from spark_mpc.protocols.rep3.arithmetic import plus_public
-from spark_mpc.protocols.rep3.boolean import conjunction, xor_public
+from spark_mpc.protocols.rep3.boolean import conjunctions, decided_in_chunks, xor_public
 from spark_mpc.protocols.rep3.context import Context
 from spark_mpc.protocols.rep3.replication import Pair
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.masks import Words
-from spark_mpc.ring.planes import WORD_BITS, plane_words, to_planes
+from spark_mpc.ring.planes import WORD_BITS, to_planes
 
 __all__ = ["precedes"]
 
@@ -35,7 +37,7 @@ def precedes(
     Args:
         context: of this party.
         x: columns, shape (n,), the most significant first. Words shared by sums (uint64) are signed, those shared by
-            exclusive or are not.
+            exclusive or are not; these may be uint32, too.
         y: columns of the same kinds.
         widths: bits of each column that count, at most 64; those shared by sums always count in full.
 
@@ -43,15 +45,11 @@ def precedes(
     Leaks: nothing. Cost: 2 rounds and one for each doubling of the planes, without the first if all columns are shared
         by exclusive or; 3/8 byte a plane and element and party, and 8/3 for each column shared by sums.
     """
-    length = len(x[0])
-    out = tuple(np.empty(plane_words(length), np.uint64) for _ in range(2))
-    for start in range(0, length, context.chunk):
-        piece = slice(start, min(start + context.chunk, length))
-        words = slice(start // WORD_BITS, plane_words(piece.stop))
-        planes = _decided(context, [a.piece(piece) for a in x], [b.piece(piece) for b in y], widths)
-        for whole, part in zip(out, planes, strict=True):
-            whole[words] = part
-    return Bits((out[0], out[1]), length)
+
+    def plane(piece: slice) -> Pair:
+        return _decided(context, [a.piece(piece) for a in x], [b.piece(piece) for b in y], widths)
+
+    return decided_in_chunks(context, len(x[0]), plane)
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,13 @@ class _Planes:
         left: a factor of what its planes generate.
         right: the other factor.
         propagates: where its planes hand on what comes from below; of the uppermost, too.
-        top: what an uppermost plane generates, which needs no product; None if all planes have factors.
+        top: what an uppermost plane generates, which needs no product; no plane if all have factors.
     """
 
     left: Pair
     right: Pair
     propagates: Pair
-    top: Pair | None = None
+    top: Pair
 
 
 def _decided(
@@ -76,23 +74,19 @@ def _decided(
 ) -> Pair:
     with context.step("precedes"):
         columns = [_planes(context, *column) for column in zip(reversed(x), reversed(y), reversed(widths), strict=True)]
-        left, right = _stacked([column.left for column in columns]), _stacked([column.right for column in columns])
-        products = conjunction(context, "generate", left, right)
-        generates, first = [], 0
-        for column in columns:
-            last = first + len(column.left[0])
-            generates.append((products[0][first:last], products[1][first:last]))
-            if column.top is not None:
-                generates.append(column.top)
-            first = last
+        products = conjunctions(context, "generate", [(column.left, column.right) for column in columns])
+        generates = [
+            plane for column, product in zip(columns, products, strict=True) for plane in (product, column.top)
+        ]
         return carry(context, _stacked(generates), _stacked([column.propagates for column in columns]))
 
 
 def _planes(context: Context, x: Arithmetic | Binary, y: Arithmetic | Binary, width: int) -> _Planes:
-    if isinstance(x, Binary) and isinstance(y, Binary):
-        return _of_words(context, x, y, width)
-    assert isinstance(x, Arithmetic) and isinstance(y, Arithmetic)
-    return _of_sums(context, x, y)
+    if isinstance(x, Arithmetic) and isinstance(y, Arithmetic):
+        return _of_sums(context, x, y)
+    assert isinstance(x, Binary)
+    assert isinstance(y, Binary)
+    return _of_words(context, x, y, width)
 
 
 def _of_sums(context: Context, x: Arithmetic, y: Arithmetic) -> _Planes:
@@ -107,14 +101,18 @@ def _of_sums(context: Context, x: Arithmetic, y: Arithmetic) -> _Planes:
 def _of_words(context: Context, x: Binary, y: Binary, width: int) -> _Planes:
     pairs = [_differing_and_last(a, b, width) for a, b in zip(x.parts, y.parts, strict=True)]
     differ, last = (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1])
-    return _Planes(differ, last, xor_public(context, differ, _ONES))
+    nothing = differ[0][:0], differ[1][:0]
+    return _Planes(differ, last, xor_public(context, differ, _ONES), nothing)
 
 
-def _differing_and_last(x: Words, y: Words, width: int) -> tuple[Words, Words]:
+def _differing_and_last(x: NDArray[Any], y: NDArray[Any], width: int) -> tuple[Words, Words]:
     """Planes of x ^ y and of y; narrow ones are transposed together."""
     if width > _HALF:
         return to_planes(x ^ y)[:width], to_planes(y)[:width]
-    both = to_planes(((x ^ y) & np.uint64(2**_HALF - 1)) | (y << np.uint64(_HALF)))
+    halves = np.empty((len(x), 2), "<u4")
+    halves[:, 1] = y
+    np.bitwise_xor(x.astype("<u4", copy=False), halves[:, 1], out=halves[:, 0])
+    both = to_planes(halves.reshape(-1).view("<u8").astype(np.uint64, copy=False))
     return both[:width], both[_HALF : _HALF + width]
 
 
@@ -124,6 +122,4 @@ def _public_ones(context: Context, alike: Pair) -> Pair:
 
 
 def _stacked(planes: Sequence[Pair]) -> Pair:
-    if len(planes) == 1:
-        return planes[0]
     return np.concatenate([pair[0] for pair in planes]), np.concatenate([pair[1] for pair in planes])

@@ -6,6 +6,7 @@ Source: Laur, Willemson, Zhang 2011; Araki et al. 2021 (three-party shuffle of r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.replication import Pair
-from spark_mpc.protocols.shares import Arithmetic, Binary, Share
+from spark_mpc.protocols.shares import Arithmetic, Binary, OneShare
 from spark_mpc.ring.permutations import Permutation, permutation
 from spark_mpc.ring.streams import KeyStream
 
 __all__ = ["shuffled"]
 
 
-def shuffled(context: Context, columns: Sequence[Share]) -> list[Share]:
+def shuffled(context: Context, columns: Sequence[OneShare]) -> list[OneShare]:
     """Bring the rows of columns into one uniformly random order that no party knows.
 
     Args:
@@ -50,7 +51,7 @@ def _common_stream(context: Context, hop: int) -> KeyStream | None:
     return context.own if context.previous == hop else None
 
 
-def _hop(context: Context, hop: int, number: int, column: Share, order: Permutation | None) -> Share:
+def _hop(context: Context, hop: int, number: int, column: OneShare, order: Permutation | None) -> OneShare:
     """Parties a and b hold all parts between them: both permute, and share afresh towards c.
 
     New parts: y_b is a key stream of a and b; a sends y_a, b sends y_c.
@@ -77,6 +78,6 @@ def _hop(context: Context, hop: int, number: int, column: Share, order: Permutat
     return _alike(column, (y_b, sent))
 
 
-def _alike(column: Share, parts: Pair) -> Share:
+def _alike(column: OneShare, parts: Pair) -> OneShare:
     assert isinstance(column, Arithmetic | Binary)
-    return type(column)(parts)
+    return replace(column, parts=parts)

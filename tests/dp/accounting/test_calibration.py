@@ -15,6 +15,7 @@ from scipy import special
 
 from dp.accounting.calibration import (
     delta_of_distance,
+    distance_of_delta,
     distributed_gaussian_rho,
     distributed_gaussian_variance,
     gaussian_variance,
@@ -173,6 +174,14 @@ def test_delta_of_distance_is_rounded_up(epsilon: str) -> None:
     assert delta_of_distance(Fraction(1), Fraction(0)) >= 2
 
 
+@pytest.mark.parametrize("delta", ["1e-6", "1e-30", "123456789/10000000000"])
+@pytest.mark.parametrize("epsilon", ["0", "1", "10", "200"])
+def test_distance_of_delta_is_what_the_delta_pays_for(epsilon: str, delta: str) -> None:
+    exact = Fraction(delta)
+    distance = distance_of_delta(exact, Fraction(epsilon))
+    assert exact * (1 - Fraction(1, 10**13)) <= delta_of_distance(distance, Fraction(epsilon)) <= exact
+
+
 def test_arguments_out_of_range_are_refused_by_name() -> None:
     half, tiny = Fraction(1, 2), Fraction(1, 10**6)
     good = {"l2_sensitivity_squared": 1, "l1_sensitivity": 1, "honest_parties": 1, "cells": 1}
@@ -187,6 +196,8 @@ def test_arguments_out_of_range_are_refused_by_name() -> None:
         lambda: zcdp_rho(Fraction(0), tiny),
         lambda: zcdp_rho(half, Fraction(2)),
         lambda: delta_of_distance(-tiny, half),
+        lambda: distance_of_delta(Fraction(0), half),
+        lambda: distance_of_delta(tiny, -half),
         lambda: distributed_gaussian_rho(**good, variance_each=Fraction(1, 5)),
     ]
     for call in calls:

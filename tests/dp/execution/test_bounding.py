@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from dp.errors import InvalidArgument
 from dp.execution.blocks import dense_vector
 from dp.execution.bounding import _Kernel, bounded_cells
+from dp.execution.scatter import packed_by_bucket
 from dp.planning.bounds import MAX_BOUND, ContributionBounds
 from dp.planning.cells import BinCount, RowCount, RowSum, UnitCount
 from tests.tools.bounding import MODULUS, Row, add_up, assert_sensitivity, mix, plain_cells, reference_cells
@@ -227,7 +228,8 @@ def test_the_worker_gets_names_not_code():
 
 def test_an_empty_partition_gives_nothing():
     empty = pa.RecordBatch.from_pylist([], pa.schema([("unit", pa.int64()), ("group", pa.int32())]))
-    for batches in ([], [empty], [empty, empty]):
+    packed = list(packed_by_bucket([empty, empty], salt=1, buckets=3))
+    for batches in ([], packed, [*packed, *packed], [empty.select(["group"])]):
         assert list(_Kernel(RULES[:1], BOUNDS[0], salt=1)(iter(batches))) == []
 
 
@@ -235,5 +237,8 @@ def test_an_empty_partition_gives_nothing():
 def test_an_empty_batch_among_others_loses_nothing(columns):
     rows = pa.RecordBatch.from_pydict({"unit": [1, 2, 3], "group": pa.array([0, 0, 1], pa.int32())}).select(columns)
     batches = [rows.slice(0, 0), rows, rows.slice(0, 0), rows]
+    if "unit" in columns:
+        packed = list(packed_by_bucket(batches, salt=1, buckets=1))
+        batches = [packed[0].slice(0, 0), *packed]
     partials = pa.Table.from_batches(_Kernel(RULES[:1], UNBOUNDED, salt=1)(iter(batches)))
     assert dict(zip(partials["cell"].to_pylist(), partials["word"].to_pylist(), strict=True)) == {0: 4, 1: 2}

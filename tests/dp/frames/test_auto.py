@@ -6,6 +6,7 @@ threshold, which is made for Laplace noise, less often than once in 10^9.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,70 @@ def test_all_parts_together_cost_what_was_asked_and_asking_again_is_free(
     assert again.words.tobytes() == first.words.tobytes()
     assert again.answers.values.equals(first.answers.values)
     assert again.chosen == first.chosen
+
+
+def test_the_price_that_is_shown_is_that_of_all_parts(frame: PrivateFrame, tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path / "ledger", capacity=dp.PureDP(10))
+    rows_first = frame.groupBy("ward", keys=WARDS, bounds="auto").agg(dp.count()).release(1, ledger=ledger)
+    assert "paid epsilon=1 in all, epsilon=0.9 of it for the query itself, run" in str(rows_first)
+    both_now = both(frame).release(1, ledger=ledger)
+    assert "paid epsilon=0.9 in all, epsilon=0.8 of it for the query itself, run" in both_now._repr_html_()
+    assert [choice.paid_before for choice in both_now.choices] == [True, False]
+    assert (both_now.price, both_now.whole_price) == (dp.PureDP("0.8"), dp.PureDP(1))
+    assert ledger.spent() == dp.PureDP("1.9")
+    assert "free, answered from the ledger, run" in str(both(frame).release(1, ledger=ledger))
+
+
+def test_no_two_groupings_share_a_choice(frame: PrivateFrame, tmp_path: Path) -> None:
+    """Equal keys of two columns are other rows, of which other bounds are chosen: nothing stored answers for both."""
+    ledger = Ledger.create(tmp_path / "ledger", capacity=dp.PureDP(10))
+    twins = frame.withColumn("twin", "CASE WHEN days > 7 THEN 'east' ELSE 'west' END")
+    for column in ("ward", "twin"):
+        grouped = twins.groupBy(column, keys=["east", "west"], bounds="auto")
+        release = grouped.agg(dp.count(), dp.sum("cost")).release(1, ledger=ledger)
+        assert not any(one.paid_before for one in (*release.choices, release))
+    assert ledger.spent() == dp.PureDP(2)
+    assert len({entry.release_key for entry in ledger.entries()}) == 6
+
+
+RENYI = dp.RenyiDP.capacity(8, "1e-6")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"epsilon": "2"}, {"rho": "1/8"}, {"epsilon": "2", "delta": "1e-6"}], ids=["pure", "rho", "approximate"]
+)
+def test_a_ledger_of_renyi_orders_takes_every_guarantee(
+    asked: dict[str, Any], frame: PrivateFrame, tmp_path: Path
+) -> None:
+    ledger = Ledger.create(tmp_path / "ledger", capacity=RENYI)
+    release = both(frame).release(**asked, ledger=ledger)
+    assert ledger.spent() == release.whole_price
+    assert sum(entry.state == "spent" for entry in ledger.entries()) == 3
+    assert both(frame).release(**asked, ledger=ledger).paid_before
+    whole = ledger.spent()
+    assert isinstance(whole, dp.RenyiDP)
+    assert whole.fits_in(RENYI)
+    if "delta" not in asked and "epsilon" in asked:
+        assert all(epsilon <= 2 for epsilon in whole.epsilons)
+    if "rho" in asked:
+        assert all(e <= order * Fraction(1, 8) for order, e in zip(whole.orders, whole.epsilons, strict=True))
+
+
+def test_parts_that_together_fit_no_order_are_refused_before_anything_is_paid(
+    frame: PrivateFrame, tmp_path: Path
+) -> None:
+    ledger = Ledger.create(tmp_path / "ledger", capacity=dp.RenyiDP({2: "1/5", 32: "1/2"}))
+    with pytest.raises(dp.BudgetExceeded, match="in all, remaining renyi"):
+        both(frame).release(rho="1/8", ledger=ledger)
+    assert ledger.entries() == []
+    assert both(frame).release(rho="1/10", ledger=ledger).whole_price == dp.RenyiDP({2: "1/5", 32: "3.2"})
+
+
+def test_private_keys_have_no_price_in_renyi_orders(frame: PrivateFrame, tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path / "ledger", capacity=RENYI)
+    with pytest.raises(dp.InvalidArgument, match="a delta has no Renyi divergence"):
+        both(frame, keys=dp.private_keys()).release(1, "1e-6", ledger=ledger)
+    assert ledger.entries() == []
 
 
 Chosen = tuple[int | None, tuple[float, float]]

@@ -251,3 +251,30 @@ def test_arguments_out_of_range_are_refused_by_name() -> None:
     for centre, lower, upper in ((10.0, 30.0, 20.0), (10.0, 0.0, math.nan), (math.inf, 0.0, 20.0)):
         with pytest.raises(InvalidArgument, match="lower"):
             _means(10, 10, "refused", centre=centre, lower=lower, upper=upper)
+
+
+WEIGHTS = {"equal": [1.0] * 16, "two": [1.0, 1.0], "unequal": [8.0, 3.0, 3.0, 1.0], "one": [1.0]}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("confidence", [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.999])
+@pytest.mark.parametrize("mechanism", [DiscreteLaplace(Fraction(300)), DiscreteGaussian(Fraction(10**5))], ids=str)
+def test_mixtures_are_covered_at_the_confidence_that_is_found(
+    mechanism: Mechanism, confidence: float, weights: str
+) -> None:
+    one = Noise((NoiseTerm(mechanism, 1.0, 1),))
+    norm = math.hypot(*WEIGHTS[weights])
+    mixture = Noise(tuple(NoiseTerm(mechanism, weight / norm, 1) for weight in WEIGHTS[weights]))
+    found = one.confidence_of_mixtures(confidence)
+    assert found >= confidence
+    assert one.quantile(found) >= mixture.quantile(confidence) * 0.995
+
+
+def test_one_laplace_draw_is_no_bound_for_mixtures_of_them() -> None:
+    one = Noise((NoiseTerm(DiscreteLaplace(Fraction(300)), 1.0, 1),))
+    sixteen = Noise((NoiseTerm(DiscreteLaplace(Fraction(300)), 0.25, 16),))
+    assert one.quantile(0.5) < 0.8 * sixteen.quantile(0.5)
+    assert one.confidence_of_mixtures(0.5) == pytest.approx(1 - math.exp(-math.sqrt(2) * 0.6745), abs=2e-3)
+    assert one.confidence_of_mixtures(0.99) == 0.99
+    with pytest.raises(InvalidArgument, match="confidence"):
+        one.confidence_of_mixtures(1.0)

@@ -299,7 +299,7 @@ def test_without_noise_totals_are_those_of_plain_python() -> None:
         assert answer["histogram_v"] == pytest.approx([sum(v < 4 for v in known), sum(v >= 4 for v in known)], abs=1e-9)
 
 
-def covered(family: str, factor: Fraction, parties: int = 1) -> dict[str, int]:
+def covered(family: str, factor: Fraction, parties: int = 1, confidence: float = 0.95) -> dict[str, int]:
     """Per aggregate: of how many runs of RUNS the interval held the truth, at the node and place that does worst."""
     plan = small_plan(family, parties)
     drawn, exact = with_noise_scaled(plan, factor), exact_vector(plan, RECORDS)
@@ -309,18 +309,26 @@ def covered(family: str, factor: Fraction, parties: int = 1) -> dict[str, int]:
         words = exact.copy()
         for _ in range(parties):
             words = words + drawn.draw_noise(0, plan.length, random)
-        table = make_answers(plan, words).accuracy
+        table = make_answers(plan, words, confidence).accuracy
         lower, upper = (np.array(table.column(end)) for end in ("lower", "upper"))
         inside += (lower - 1e-6 <= truth["value"]) & (truth["value"] <= upper + 1e-6)
     return {str(name): int(inside[places].min()) for name, places in truth.groupby("aggregate").indices.items()}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("confidence", [0.95, 0.6, 0.25])
 @pytest.mark.parametrize(("family", "parties"), [("laplace", 1), ("gaussian", 1), ("laplace", 3)])
-def test_intervals_cover_at_least_as_often_as_they_say(family: str, parties: int) -> None:
-    least = stats.binom.ppf(FALSE_ALARM, RUNS, 0.95)
-    for name, inside in covered(family, Fraction(1), parties).items():
+def test_intervals_cover_at_least_as_often_as_they_say(family: str, parties: int, confidence: float) -> None:
+    """Below 0.8 the interval of one cell's Laplace noise would not: totals made of many are nearer to normal."""
+    least = stats.binom.ppf(FALSE_ALARM, RUNS, confidence)
+    for name, inside in covered(family, Fraction(1), parties, confidence).items():
         assert inside >= least, (name, inside)
+
+
+def test_an_answers_confidence_is_the_one_that_was_asked_for() -> None:
+    plan = small_plan("laplace")
+    table = make_answers(plan, exact_vector(plan, RECORDS), 0.25).accuracy
+    assert set(table.column("confidence").to_pylist()) == {0.25}
 
 
 @pytest.mark.slow

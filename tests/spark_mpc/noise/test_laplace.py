@@ -14,20 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
 from dp.noise.coins import LaplaceCoins, laplace_coins
 from dp.noise.mechanisms import DiscreteLaplace
 from spark_mpc.noise.laplace import laplace_cost, laplace_noise
 from spark_mpc.protocols.engine import Engine
-from spark_mpc.protocols.rep3.context import CHUNK
+from spark_mpc.protocols.rep3.context import CHUNK, Context
 from spark_mpc.protocols.shares import Arithmetic
+from tests.attacks.test_rep3_views import NoBinaryZeroShares, NoZeroShares
 from tests.dp.noise.test_coins import distance_from_laplace, law_of_coins
 from tests.tools.conformance import Operands, measured
 from tests.tools.entropy import seeded_random
 from tests.tools.laws import chi_square_p_value, laplace_law
 from tests.tools.listed import Listed, all_patterns
 from tests.tools.plain import Plain
-from tests.tools.three import three_keys, three_parties
+from tests.tools.three import Sent, three_keys, three_parties
 
 FALSE_ALARM = 1e-6
 DISTANCE = Fraction(1, 10**9)
@@ -119,6 +121,24 @@ def test_whatever_one_party_knows_the_noise_is_fresh(party: int) -> None:
     assert np.abs(correlation[2, 1::2]).max() < 5 / np.sqrt(size)
     again = opened_noise(coins, [size], keys=keys)
     assert np.corrcoef(noise, again)[0, 1] == pytest.approx(1)  # the measure sees what is alike
+
+
+@pytest.mark.parametrize(
+    ("kind", "honest"),
+    [(Context, True), (NoZeroShares, False), (NoBinaryZeroShares, False)],
+    ids=["honest", "no zero sums", "no zero xors"],
+)
+def test_what_a_party_receives_is_uniform(kind: type[Context], honest: bool) -> None:
+    """All bytes of all messages to each party; without zero shares they are not."""
+    coins = laplace_coins([Fraction(50)], [3_000], DISTANCE)
+    record: list[Sent] = []
+    three_parties(lambda engine: laplace_noise(engine, coins, [3_000]), 7, record=record, kind=kind)
+    p_values = []
+    for party in range(3):
+        received = b"".join(message.payload for message in record if message.to == party)
+        counts = np.bincount(np.frombuffer(received, np.uint8), minlength=256)
+        p_values.append(stats.chisquare(counts).pvalue)
+    assert (min(p_values) > FALSE_ALARM) == honest
 
 
 def test_two_calls_of_one_run_draw_anew() -> None:

@@ -50,6 +50,18 @@ OPERATIONS: dict[str, Operation] = {
     "negative": lambda e, o: e.negative(o.x_shared(e)),
     "less": lambda e, o: e.negative(o.x_shared(e) - o.y_shared(e)),
     "zero": lambda e, o: e.zero(o.x_shared(e) - o.y_shared(e)),
+    "zero of 11 bits": lambda e, o: e.zero_binary(o.x_binary(e) ^ o.y_binary(e), 11),
+    "zero of words": lambda e, o: e.zero_binary(o.x_binary(e), 64),
+    "precedes": lambda e, o: e.precedes([o.x_shared(e)], [o.y_shared(e)], [64]),
+    "precedes by words": lambda e, o: e.precedes([o.x_binary(e)], [o.y_binary(e)], [64]),
+    "precedes by some bits": lambda e, o: e.precedes(
+        [o.x_binary(e).masked(2**9 - 1)], [o.y_binary(e).masked(2**9 - 1)], [9]
+    ),
+    "precedes by three columns": lambda e, o: e.precedes(
+        [o.x_binary(e).masked(1), o.x_shared(e).times(0), o.x_binary(e)],
+        [o.y_binary(e).masked(1), o.y_shared(e).times(0), o.y_binary(e)],
+        [1, 64, 64],
+    ),
     "bits to 64": lambda e, o: e.bits_to_arithmetic(o.bits(e)),
     "bits to 32": lambda e, o: e.bits_to_arithmetic(o.bits(e), np.uint32),
     "bits combined": lambda e, o: e.combined_bits(

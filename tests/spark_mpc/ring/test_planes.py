@@ -20,6 +20,15 @@ def test_plane_j_holds_bit_j(values: list[int]) -> None:
     np.testing.assert_array_equal(from_planes(planes, len(words)), words)
 
 
+@pytest.mark.parametrize("length", [64, 64 * 513])
+def test_the_words_stay_as_they_are(length: int) -> None:
+    """A single square of 64 words is transposed in a copy, too: alone, or left over behind many."""
+    words = np.random.default_rng(1).integers(0, 2**64, length, dtype=np.uint64)
+    before = words.copy()
+    to_planes(words)
+    np.testing.assert_array_equal(words, before)
+
+
 def test_many_squares_are_transposed_alike() -> None:
     words = np.random.default_rng(1).integers(0, 2**64, 64 * 1300 + 5, dtype=np.uint64)
     np.testing.assert_array_equal(from_planes(to_planes(words), len(words)), words)

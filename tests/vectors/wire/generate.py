@@ -39,6 +39,7 @@ def frames() -> dict[str, list[dict[str, object]]]:
         "empty": (1, b"done", b"", 0),
         "deepest sequence": (1, b"join/sort/3", b"x", 2**64 - 1),
         "ping": (2, b"ping", b"", 0),
+        "stream": (9, b"stream", b"", 0),
         "status": (8, b"ping", b'{"state": "open", "step": "local", "reason": ""}', 0),
     }
     corrupt = {
@@ -49,7 +50,7 @@ def frames() -> dict[str, list[dict[str, object]]]:
         "left over": (_frame() + b"!", "declares 7 bytes and has 8"),
         "other magic": (_frame(magic=b"HTTP"), "not a frame"),
         "another version": (_frame(version=2), "frame version 2"),
-        "unknown kind": (_frame(kind=9), "unknown kind"),
+        "unknown kind": (_frame(kind=10), "unknown kind"),
         "kind zero": (_frame(kind=0), "unknown kind"),
         "no step": (_frame(step=b""), "step label"),
         "long step": (_frame(step=b"a" * 65), "step label"),
