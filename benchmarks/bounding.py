@@ -1,6 +1,7 @@
 """Contribution bounding beside what it cannot beat: a plain aggregate, and one raw shuffle by user.
 
 The worst case for bounding: nearly every row is another (user, key), so that nothing can be aggregated beforehand.
+Likewise with 10^6 keys that nobody knows beforehand, whose cells the driver collects.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks._measure import Cost, median_cost, median_costs, peak_mib
-from dp.execution.bounding import ARROW_SETTINGS, bounded_cells
+from dp.execution.bounding import ARROW_SETTINGS, bounded_cells, bounded_groups
 from dp.planning.bounds import ContributionBounds
 from dp.planning.cells import CellRule, RowCount, RowSum, UnitCount
 from lake.sessions import delta_session
@@ -34,6 +35,9 @@ FIVE = (
     RowSum(5 * KEYS, 1, ("minutes", "minutes"), MIDDLE**2),
 )
 """count, sum(value), the number of users, mean and variance of minutes"""
+PRIVATE_KEYS = 1_000_000
+PRIVATE = (UnitCount(0, 3), RowCount(1, 3), RowSum(2, 3, ("value",)))
+"""What selects groups, count and sum(value), side by side"""
 ROWS_PER_PARTITION = 1_000_000
 
 
@@ -41,16 +45,16 @@ ROWS_PER_PARTITION = 1_000_000
 class _Visits:
     """A Delta table (user, key, value, minutes): ten rows a user, keys drawn uniformly.
 
-    Of 10^7 rows 9.95M have a (user, key) of their own.
+    Of 10^7 rows 9.95M have a (user, key) of their own, of 1,000 keys.
     """
 
     df: DataFrame
     rows: int
 
     @classmethod
-    def write(cls, spark: SparkSession, path: str, rows: int) -> _Visits:
+    def write(cls, spark: SparkSession, path: str, rows: int, keys: int = KEYS) -> _Visits:
         """Make the table."""
-        draw = {"user": rows // 10, "key": KEYS, "value": 100, "minutes": 100}
+        draw = {"user": rows // 10, "key": keys, "value": 100, "minutes": 100}
         columns = [F.pmod(F.xxhash64("id", F.lit(name)), F.lit(size)).alias(name) for name, size in draw.items()]
         made = spark.range(rows, numPartitions=8).select(*columns).withColumn("key", F.col("key").cast("int"))
         made.write.format("delta").save(path)
@@ -75,11 +79,24 @@ class _Visits:
             self.df, unit=("user",), group="key", rules=rules, bounds=BOUNDS, salt=1, partitions=self.partitions
         )
 
+    def private(self) -> DataFrame:
+        """Ours, for keys that nobody knows beforehand."""
+        return bounded_groups(
+            self.df,
+            unit=("user",),
+            group="key",
+            rules=PRIVATE,
+            bounds=BOUNDS,
+            salt=1,
+            partitions=self.partitions,
+            cells_per_group=len(PRIVATE),
+        )
+
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
     """Measure all plans on one Delta table, in one session, in turns: the medians of three warm repetitions.
 
-    Then ours once more on ten times the rows, for its memory.
+    Then 10^6 private keys, and ours once more on ten times the rows, for its memory.
 
     Args:
         quick: 1e6 rows instead of 1e7.
@@ -91,6 +108,7 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
         with tempfile.TemporaryDirectory() as folder:
             visits = _Visits.write(spark, str(Path(folder) / "visits"), rows)
             yield from _compare(visits)
+            yield from _compare_private(_Visits.write(spark, str(Path(folder) / "private"), rows, PRIVATE_KEYS))
             more = _Visits.write(spark, str(Path(folder) / "more"), 10 * rows)
             yield from _compare_memory(visits, more)
     finally:
@@ -113,6 +131,16 @@ def _compare(visits: _Visits) -> Iterator[dict[str, object]]:
 
 def _compared(case: str, cost: Cost, against: str, other: Cost, rows: int) -> dict[str, object]:
     return {"case": case, "rows": rows, **cost.record(), "against": against, **cost.over(other)}
+
+
+def _compare_private(visits: _Visits) -> Iterator[dict[str, object]]:
+    """As many groups as a release may have, each with what its selection needs, on the driver."""
+    plans = {"plain, 1e6 groups": visits.plain, "1e6 private groups": visits.private}
+    costs = median_costs({case: lambda plan=plan: plan().toArrow() for case, plan in plans.items()})  # type: ignore[misc]
+    peaks = {case: peak_mib(lambda plan=plan: plan().toArrow()) for case, plan in plans.items()}  # type: ignore[misc]
+    (floor, plain), (case, ours) = costs.items()
+    yield {"case": floor, "rows": visits.rows, **plain.record(), "peak_mib": peaks[floor]}
+    yield {**_compared(case, ours, floor, plain, visits.rows), "peak_mib": peaks[case]}
 
 
 def _compare_memory(visits: _Visits, more: _Visits) -> Iterator[dict[str, object]]:

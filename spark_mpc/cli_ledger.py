@@ -88,11 +88,17 @@ def export(path: Path, form: str) -> None:
 def _capacity(epsilon: str | None, delta: str | None, rho: str | None, orders: str | None) -> Budget:
     if rho is not None and epsilon is None and delta is None and orders is None:
         return ZCDP(rho)
-    if epsilon is None or rho is not None or (orders is not None and delta is None):
-        raise click.UsageError("give --epsilon, or --epsilon and --delta, or --rho; --orders needs the second")
+    if epsilon is None or rho is not None:
+        raise click.UsageError("give --epsilon, or --epsilon and --delta, or --rho")
+    if delta is not None:
+        return ApproxDP(epsilon, delta) if orders is None else _renyi(epsilon, delta, orders)
     if orders is not None:
-        return RenyiDP.capacity(epsilon, delta, ORDERS if orders == "usual" else orders.split(","))
-    return PureDP(epsilon) if delta is None else ApproxDP(epsilon, delta)
+        raise click.UsageError("--orders needs --epsilon and --delta")
+    return PureDP(epsilon)
+
+
+def _renyi(epsilon: str, delta: str, orders: str) -> RenyiDP:
+    return RenyiDP.capacity(epsilon, delta, ORDERS if orders == "usual" else orders.split(","))
 
 
 def _line(entry: Entry) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 rows -> (identity, group, columns)   Catalyst; rows whose unit is NULL are dropped
      -> `dp.execution.scatter`       all rows of one unit in one task, with an explicit number of tasks
      -> numpy kernel                 `dp.execution.survivors` and `partials`, about 10^6 rows of whole units at a time
-     -> partial cells -> sum         the second exchange carries one row per partition and cell
+     -> partial cells -> sum         the second exchange carries one row per partition and cell, or per partition and
+                                     group with its few cells side by side
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ _GROUP = "group"
 _INTEGRAL = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 _PRINTED_EXACTLY = (*_INTEGRAL, T.BooleanType, T.DecimalType, T.DateType, T.TimestampNTZType)
 _PARTIALS = pa.schema([("group", pa.int64()), ("cell", pa.int64()), ("item", pa.int64()), ("word", pa.int64())])
-_PARTIALS_DDL = "group long, cell long, item long, word long"
 _LOW_32 = 0xFFFFFFFF
+_MOST_WIDE = 16  # cells of a group that travel in one row, whether or not each of them got something
 
 
 def bounded_cells(
@@ -109,11 +110,11 @@ def bounded_groups(
         cells_per_group: how many cells a group has.
 
     Returns:
-        DataFrame (group: long, cell: long, word: long): one row per group and cell that got something.
+        DataFrame (group: long, cell: long, word: long): one row per group and cell; cells that are 0 may be left out.
     """
     kernel = _Kernel(_positional(rules, _measured(rules)), bounds, salt % 2**64, cells_per_group)
     partials = _partials(rows, rules, kernel, unit=unit, group=group, partitions=partitions)
-    return _added_up(partials, ["group", "cell"], kernel)
+    return _summed_wide(partials, cells_per_group) if kernel.is_wide else _added_up(partials, ["group", "cell"], kernel)
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,26 @@ class _Kernel:
         """Whether different items are to be counted once."""
         return any(isinstance(rule, DistinctItems) for rule in self.rules)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether all cells of a group are one row."""
+        return self.cells_per_group is not None and self.cells_per_group <= _MOST_WIDE and not self.names_items
+
+    @property
+    def ddl(self) -> str:
+        """What comes out: a group, a cell, and an item or a word; or a group and the words of all its cells."""
+        if not self.is_wide:
+            return "group long, cell long, item long, word long"
+        assert self.cells_per_group is not None
+        return ", ".join(["group long", *(f"{_word(cell)} long" for cell in range(self.cells_per_group))])
+
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """All rows of some units, packed; or group and measure columns, where every row is a unit."""
         for bounded in self._surviving(batches):
             alive, codes = self._coded(bounded)
+            if self.is_wide:
+                yield from self._wide(alive, codes)
+                continue
             for cells, words in partial_sums(alive, self.rules):
                 yield from self._batches(cells, codes, None, words.view(np.int64))
             for cells, items in partial_items(alive, self.rules):
@@ -170,6 +187,17 @@ class _Kernel:
             return alive, None
         codes, number = numbered(alive.run_group)
         return replace(alive, group=number[alive.run], run_group=number), codes
+
+    def _wide(self, alive: Surviving, codes: Int64s | None) -> Iterator[pa.RecordBatch]:
+        assert codes is not None
+        assert self.cells_per_group is not None
+        table = np.zeros((len(codes), self.cells_per_group), np.int64)
+        for cells, words in partial_sums(alive, self.rules):
+            table.reshape(-1)[cells] += words.view(np.int64)  # cells are distinct
+        names = ["group", *(_word(cell) for cell in range(self.cells_per_group))]
+        for start in range(0, len(codes), ARROW_BATCH_ROWS):
+            some = slice(start, start + ARROW_BATCH_ROWS)
+            yield pa.RecordBatch.from_arrays([pa.array(column) for column in (codes[some], *table[some].T)], names)
 
     def _batches(
         self, cells: Int64s, codes: Int64s | None, items: Int64s | None, words: Int64s | None
@@ -204,7 +232,7 @@ def _partials(
     packed = _pack(grouped, unit, group, columns, kernel.salt)
     if unit:
         packed = by_unit(packed, salt=kernel.salt, partitions=partitions)
-    return packed.mapInArrow(kernel, _PARTIALS_DDL)
+    return packed.mapInArrow(kernel, kernel.ddl)
 
 
 def _groups_and_columns(table: pa.Table) -> tuple[Int64s, dict[str, Column]]:
@@ -283,14 +311,35 @@ def _added_up(partials: DataFrame, by: list[str], kernel: _Kernel) -> DataFrame:
 
 
 def _summed(partials: DataFrame, by: list[str]) -> DataFrame:
-    """Sums modulo 2^64 of words: `sum` of a ring's elements throws under ANSI, sums of their halves cannot overflow."""
-    word = F.col("word")
-    halves = partials.groupBy(*by).agg(
-        F.sum(word.bitwiseAND(F.lit(_LOW_32))).alias("low"), F.sum(F.shiftright(word, 32)).alias("high")
-    )
-    carried = F.col("high") + F.shiftright("low", 32)
-    joined = F.shiftleft(carried, 32).bitwiseOR(F.col("low").bitwiseAND(F.lit(_LOW_32)))
-    return halves.select(*by, joined.alias("word"))
+    """Sums modulo 2^64 of words, by columns."""
+    halves = partials.groupBy(*by).agg(*_halves("word"))
+    return halves.select(*by, _joined("word").alias("word"))
+
+
+def _summed_wide(partials: DataFrame, cells_per_group: int) -> DataFrame:
+    """As `_summed`, of groups whose words lie side by side."""
+    names = [_word(cell) for cell in range(cells_per_group)]
+    halves = partials.groupBy("group").agg(*(half for name in names for half in _halves(name)))
+    words = halves.select("group", F.posexplode(F.array(*(_joined(name) for name in names))).alias("cell", "word"))
+    return words.where(F.col("word") != 0).withColumn("cell", F.col("cell").cast("long"))
+
+
+def _word(cell: int) -> str:
+    """The name of a group's cell where its cells lie side by side."""
+    return f"word{cell}"
+
+
+def _halves(name: str) -> tuple[SparkColumn, SparkColumn]:
+    """`sum` of a ring's elements throws under ANSI; sums of their halves cannot overflow."""
+    word = F.col(name)
+    low, high = F.sum(word.bitwiseAND(F.lit(_LOW_32))), F.sum(F.shiftright(word, 32))
+    return low.alias(f"{name}_low"), high.alias(f"{name}_high")
+
+
+def _joined(name: str) -> SparkColumn:
+    low, high = F.col(f"{name}_low"), F.col(f"{name}_high")
+    carried = high + F.shiftright(low, 32)
+    return F.shiftleft(carried, 32).bitwiseOR(low.bitwiseAND(F.lit(_LOW_32)))
 
 
 def _positional(rules: Sequence[CellRule], columns: Sequence[str]) -> tuple[CellRule, ...]:

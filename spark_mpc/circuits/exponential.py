@@ -11,7 +11,7 @@ import numpy as np
 
 from spark_mpc.circuits.bits import digit_masks, leading_place, numbers, parities, powers_of_two, product
 from spark_mpc.circuits.chunks import in_chunks
-from spark_mpc.circuits.division import at_precision, inverse_of_half_to_one, require_narrow
+from spark_mpc.circuits.division import MOST_FUNCTION_BITS, at_precision, inverse_of_half_to_one, require_narrow
 from spark_mpc.circuits.fixed_point import FixedPoint, wide_product, wide_times
 from spark_mpc.circuits.polynomials import PRECISION, evaluated, fitted
 from spark_mpc.protocols.engine import Engine
@@ -22,6 +22,8 @@ __all__ = ["exponential", "logarithm", "sigmoid"]
 _SIGN = 1 << 63
 _LOW_BITS = PRECISION // 2
 _ONE = 1 << PRECISION
+_LOG_2_E_BITS = 33
+_LOG_2_E = round(math.ldexp(1 / math.log(2), _LOG_2_E_BITS))
 
 
 def exponential(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arithmetic:
@@ -57,7 +59,7 @@ def sigmoid(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arithmetic:
         x: shape (n,), of either sign; the whole domain.
         form: of x and of the result; see `require_narrow`.
 
-    Guarantees: off by at most 2^-25 plus 1 unit.
+    Guarantees: off by at most 2^-25 plus 1 unit, by which it may lie beyond 0 or 1.
     Leaks: nothing. Cost: at most 61 rounds a chunk, and 495 bytes an element and party.
 
     Raises:
@@ -115,10 +117,9 @@ def logarithm(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arithmetic:
 
 def _binary_logarithm(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arithmetic:
     """x / ln(2), with PRECISION bits behind the binary point: the exponent of two that gives e^x."""
-    low_bits = min(61 - form.word_bits, 22)
-    factor_bits = 2 * low_bits - 1
-    factor = round(math.ldexp(1 / math.log(2), factor_bits))
-    return wide_times(engine, x, factor, low_bits, form.fraction_bits + factor_bits - PRECISION)
+    fine = MOST_FUNCTION_BITS - form.magnitude_bits
+    lifted = x.times(1 << (fine - form.fraction_bits))
+    return wide_times(engine, lifted, _LOG_2_E, _LOG_2_E_BITS // 2 + 1, fine + _LOG_2_E_BITS - PRECISION)
 
 
 def _power(engine: Engine, t: Arithmetic, least: int, digits: int, fraction_bits: int) -> Arithmetic:

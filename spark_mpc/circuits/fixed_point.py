@@ -197,10 +197,10 @@ def wide_product(engine: Engine, x: Arithmetic, y: Arithmetic, low_bits: int, bi
 
 
 def wide_times(engine: Engine, x: Arithmetic, factor: int, low_bits: int, bits: int) -> Arithmetic:
-    """`wide_product` with a public word; x factor / 2^bits may have more bits than that, where bits < low_bits.
+    """`wide_product` with a public word.
 
     Leaks: nothing. Cost: 4 rounds, 18.7 bytes an element and party.
     """
     high, low = divmod(factor, 1 << low_bits)
     total = x.times(high) + engine.truncated(x.times(low), low_bits)
-    return total.times(1 << (low_bits - bits)) if bits < low_bits else engine.truncated(total, bits - low_bits)
+    return engine.truncated(total, bits - low_bits)

@@ -27,7 +27,8 @@ class Key:
 
     Attributes:
         column: values in [0, 2^bits). Signed values are shifted into this range; for a descending order they are
-            taken from its greatest value.
+            taken from its greatest value. Other values are not noticed here: the order, and what comparisons tell when
+            they are opened, are undefined then.
         bits: at most 62 where the column is shared by sums, at most 64 where it is shared by exclusive or.
 
     Raises:

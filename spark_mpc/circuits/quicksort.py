@@ -43,12 +43,14 @@ def quicksorted(engine: Engine, keys: Sequence[Key], columns: Sequence[Column]) 
 
     Guarantees: rows' own numbers make all keys distinct, so the opened comparisons are a function of a permutation that
         a shuffle has made uniform.
-    Leaks: nothing. Cost: random, but of a distribution that n alone decides: see `expected_quicksort`.
+    Leaks: nothing. Cost: random, but of a distribution that n alone decides: see `expected_quicksort`. With keys and
+        row numbers in one word shared by sums, 473 bytes a row and party and 255 rounds at 10^5 rows, 573 bytes at
+        10^6; 32 for this word's columns and 16 for each further column of 64 bits come on top.
     """
     length = len(keys[0].column)
     if length < 2:
         return list(columns)
-    numbers = index_key(engine, keys[-1], length, index_bits(length))
+    numbers = index_key(engine, packed_keys(keys)[-1], length, index_bits(length))
     with engine.step("quick"):
         shuffled = engine.shuffled(list[Column]([*(key.column for key in keys), numbers.column, *columns]))
         words = [Key(column, key.bits) for key, column in zip([*keys, numbers], shuffled, strict=False)]

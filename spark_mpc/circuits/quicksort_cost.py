@@ -1,7 +1,7 @@
 """What quicksort sends, before it runs: its distribution depends on the number of rows alone.
 
-Splitters leave segments of a known distribution. Within one, the first row parts the others at a uniform place; so both the
-comparisons of the next step and the pairs that are left follow from those of shorter segments by an average.
+Splitters leave segments of a known distribution. Within one, the first row parts the others at a uniform place; so both
+the comparisons of the next step and the pairs that are left follow from those of shorter segments by an average.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from spark_mpc.protocols.engine import Engine
 
 __all__ = ["RADIX_BITS", "sort"]
 
-RADIX_BITS = 20
-"""Keys of at most so many bits together are sorted by digits."""
+RADIX_BITS = 18
+"""Keys of at most so many bits together are sorted by digits. Both sorts take the same processor time at 17 bits for
+10^6 rows and at 19 for 10^5 (keys shared by sums, row numbers in the same word); they send the same at about 22."""
 
 
 def sort(engine: Engine, keys: Sequence[Key], payload: Sequence[Column] = ()) -> tuple[list[Column], list[Column]]:

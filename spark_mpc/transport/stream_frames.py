@@ -96,7 +96,7 @@ class Transcript:
 
 
 def _checksum(payload: memoryview) -> int:
-    """64 bits. Of what is long, the sum of its words: a CRC of it costs more than sending it (decision 0012)."""
+    """64 bits. Of what is long, the sum of its words: a CRC of it costs more than sending it (decision 0013)."""
     if len(payload) <= INLINE_BYTES:
         return zlib.crc32(payload)
     whole = len(payload) // _WORD_BYTES * _WORD_BYTES

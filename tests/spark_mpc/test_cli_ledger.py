@@ -62,7 +62,6 @@ def test_create(path: Path, options: list[str], capacity: Budget) -> None:
         ["--delta", "1e-6"],
         ["--epsilon", "1", "--rho", "1"],
         ["--rho", "1", "--delta", "0"],
-        ["--epsilon", "1", "--orders", "usual"],
         ["--rho", "1", "--orders", "usual"],
     ],
 )
@@ -70,6 +69,13 @@ def test_create_needs_one_kind_of_budget(path: Path, options: list[str]) -> None
     result = run("create", path, *options)
     assert result.exit_code == 2
     assert "give --epsilon, or --epsilon and --delta, or --rho" in result.output
+    assert not path.exists()
+
+
+def test_orders_need_a_delta(path: Path) -> None:
+    result = run("create", path, "--epsilon", "1", "--orders", "usual")
+    assert result.exit_code == 2
+    assert "--orders needs --epsilon and --delta" in result.output
     assert not path.exists()
 
 

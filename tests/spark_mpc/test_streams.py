@@ -464,6 +464,24 @@ def test_a_send_waits_when_much_is_queued(running: list[Endpoint], reached: thre
     assert failures(running, reads, floods, sends(0)) == [None] * 3
 
 
+def test_draining_waits_until_the_system_has_everything(running: list[Endpoint], reached: threading.Event) -> None:
+    drained = threading.Event()
+
+    def drains(channel: StreamChannel) -> None:
+        channel.send(0, "bulk", np.zeros(BULK_BYTES, np.uint8))
+        reached.set()
+        channel.drain()
+        drained.set()
+
+    def reads(channel: StreamChannel) -> None:
+        assert reached.wait(NOTICED_SECONDS)
+        assert not drained.is_set()
+        channel.receive(1, "bulk", np.empty(BULK_BYTES, np.uint8))
+        assert drained.wait(NOTICED_SECONDS)
+
+    assert failures(running, reads, drains, idle) == [None] * 3
+
+
 @pytest.mark.slow
 def test_a_party_whose_transport_ends_is_lost(running: list[Endpoint], reached: threading.Event) -> None:
     def ends(_: StreamChannel) -> None:

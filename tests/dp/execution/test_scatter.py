@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from itertools import chain, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ def draw_batches(seed: int, *, values: list[int | None], text: bool, rows: int =
     columns["m0"] = pa.array([rng.choice(values) for _ in units], pa.int64())
     whole = pa.RecordBatch.from_pydict(columns)
     cuts = sorted({0, rows, *(rng.randrange(rows) for _ in range(4))})
-    return [whole.slice(start, stop - start) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    return [whole.slice(start, stop - start) for start, stop in pairwise(cuts)]
 
 
 def rows_of(batches: list[pa.RecordBatch] | pa.Table) -> list[tuple[Any, ...]]:
@@ -51,8 +52,8 @@ def test_all_rows_arrive_and_a_unit_is_in_one_bucket(buckets: int, values: list[
         for place, bucket in enumerate(out.column("bucket").to_pylist()):
             assert 0 <= bucket < buckets
             by_bucket[bucket].append(out.select(["packed"]).slice(place, 1))
-    received = {bucket: rows_of(unpacked(streams)) for bucket, streams in by_bucket.items()}  # type: ignore[arg-type]
-    assert sorted(map(repr, sum(received.values(), []))) == sorted(map(repr, rows_of(sent)))
+    received = {bucket: rows_of(unpacked(streams)) for bucket, streams in by_bucket.items()}
+    assert sorted(map(repr, chain.from_iterable(received.values()))) == sorted(map(repr, rows_of(sent)))
     owners = [{row[0] for row in rows} for rows in received.values()]
     assert sum(map(len, owners)) == len(set().union(*owners)), "no unit is in two buckets"
     if buckets > 1:

@@ -19,6 +19,7 @@ from scipy import stats
 from dp.accounting.budget import Budget
 from dp.errors import InvalidArgument
 from dp.execution.release import make_answers
+from dp.noise.accuracy import Noise, NoiseTerm
 from dp.planning.aggregates import Aggregate
 from dp.planning.bin_measures import Distinct
 from dp.planning.bounds import ContributionBounds
@@ -323,6 +324,19 @@ def test_intervals_cover_at_least_as_often_as_they_say(family: str, parties: int
     least = stats.binom.ppf(FALSE_ALARM, RUNS, confidence)
     for name, inside in covered(family, Fraction(1), parties, confidence).items():
         assert inside >= least, (name, inside)
+
+
+@pytest.mark.parametrize("confidence", [0.1, 0.25, 0.5, 0.8, 0.95])
+def test_intervals_are_no_narrower_than_the_noise_of_consistent_cells(confidence: float) -> None:
+    """Without a draw: each node's noise is a known weighted sum of all cells' noise, whose quantile is known."""
+    plan = make_plan(rollup(dp.count(), bounds=LIMITS), FAMILIES["laplace"])
+    (part,), nodes = plan.parts, len(REGULAR.nodes)
+    weights = REGULAR.consistent(np.eye(nodes, dtype=np.int64) * 10**6) / 1e6
+    accuracy = make_answers(plan, np.full(plan.length, 10**6, np.uint64), confidence).accuracy
+    widths = np.array(accuracy.column("upper")) - np.array(accuracy.column("value"))
+    for node, row in enumerate(weights):
+        noise = Noise(tuple(NoiseTerm(part.noise, float(weight), 1) for weight in row if abs(weight) > 1e-4))
+        assert widths[node] >= noise.quantile(confidence) * 0.97
 
 
 def test_an_answers_confidence_is_the_one_that_was_asked_for() -> None:

@@ -38,9 +38,9 @@ def integers(words: Words) -> NDArray[np.object_]:
 
 def signed(rng: np.random.Generator, length: int, bits: int) -> Words:
     """Words of all sizes below 2^bits, with the edges among them."""
-    values = np.array([int(rng.integers(0, 2**62)) >> (62 - int(size)) for size in rng.integers(0, bits + 1, length)])
+    values = np.array([int(rng.integers(0, 2**63)) >> (63 - int(size)) for size in rng.integers(0, bits + 1, length)])
     values[rng.random(length) < 0.1] = (1 << bits) - 1
-    return (values * rng.choice([-1, 1], length)).astype(np.int64).view(np.uint64)
+    return np.asarray((values * rng.choice([-1, 1], length)).astype(np.int64).view(np.uint64))
 
 
 def require_near(both: Both, exact: NDArray[np.object_], bits: int, scale: int = 1) -> None:

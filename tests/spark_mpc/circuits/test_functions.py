@@ -27,7 +27,7 @@ from tests.tools.conformance import Both, Operands, measured
 
 Reals = NDArray[np.float64]
 
-FORMS = [FixedPoint(*bits) for bits in ((16, 16), (20, 20), (24, 14), (30, 14), (14, 30), (0, 20), (8, 8), (7, 8))]
+FORMS = [FixedPoint(*bits) for bits in ((16, 16), (20, 20), (24, 14), (30, 14), (14, 30), (0, 30), (8, 8), (7, 8))]
 POINTS = 2000
 
 
@@ -45,7 +45,7 @@ def of_both_signs(form: FixedPoint, rng: np.random.Generator) -> Reals:
 
 
 def positive(form: FixedPoint, rng: np.random.Generator) -> Reals:
-    return magnitudes(form, rng) * form.unit
+    return form.decode(magnitudes(form, rng).view(np.uint64))
 
 
 def exponents(form: FixedPoint, rng: np.random.Generator) -> Reals:
@@ -53,7 +53,7 @@ def exponents(form: FixedPoint, rng: np.random.Generator) -> Reals:
     most = form.magnitude_bits * np.log(2)
     near = np.linspace(-(form.fraction_bits + 3) * np.log(2), most, POINTS)
     values = np.concatenate([near, of_both_signs(form, rng), [0.0]])
-    return values[values < min(most, 2.0**form.magnitude_bits) - form.unit]
+    return np.asarray(values[values < min(most, 2.0**form.magnitude_bits) - form.unit])
 
 
 def logistic_points(form: FixedPoint, rng: np.random.Generator) -> Reals:
@@ -61,7 +61,7 @@ def logistic_points(form: FixedPoint, rng: np.random.Generator) -> Reals:
 
 
 def logistic(x: Reals) -> Reals:
-    return 1 / (1 + np.exp(-x.clip(-600, 600)))
+    return np.asarray(1 / (1 + np.exp(-x.clip(-600, 600))))
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def test_the_root_of_zero_is_zero_and_powers_vanish() -> None:
     assert not np.asarray(run(CASES["square root"], zeros, form).result).any()
     lowest = form.encode(np.full(500, form.unit - 2.0**20))
     assert not np.asarray(run(CASES["exponential"], lowest, form).result).any()
-    assert set(form.decode(np.asarray(run(CASES["sigmoid"], lowest, form).result))) <= {0.0, form.unit}
+    assert np.abs(form.decode(np.asarray(run(CASES["sigmoid"], lowest, form).result))).max() <= form.unit
 
 
 # -- approximations ----------------------------------------------------------------------------------------------------

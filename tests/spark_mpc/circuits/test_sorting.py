@@ -15,6 +15,7 @@ from spark_mpc.circuits.columns import Column
 from spark_mpc.circuits.keys import Key
 from spark_mpc.circuits.quicksort import quicksorted
 from spark_mpc.circuits.quicksort_cost import expected_quicksort
+from spark_mpc.circuits.radix_cost import radix_cost
 from spark_mpc.circuits.radix_sort import DIGIT_BITS, radix_sorted
 from spark_mpc.circuits.sorting import RADIX_BITS, sort
 from spark_mpc.protocols.cost import Cost
@@ -81,6 +82,20 @@ def test_radix_sends_exactly_what_is_declared(kind: str, bits: int, length: int)
     both = measured(lambda e, o: radix_sorted(e, [key_of(e, o, kind, bits)], [o.y_shared(e)]), Operands(words, words))
     assert both.sent_bytes == both.declared.sent_bytes
     assert 0 <= both.declared.rounds - both.rounds <= 2 * (2 + bits // DIGIT_BITS)
+
+
+@pytest.mark.parametrize(
+    ("bits", "words"), [(1, [1]), (3, [3]), (17, [17]), (24, [24]), (40, [40]), (56, [56]), (64, [8, 56])]
+)
+@pytest.mark.parametrize("kind", ["sums", "binary"])
+def test_the_cost_of_radix_is_known_before_it_runs(kind: str, bits: int, words: list[int]) -> None:
+    twin, values = Plain(chunk=64), np.arange(200, dtype=np.uint64)
+    column = Arithmetic((values,)) if kind == "sums" else Binary((values,))
+    radix_sorted(twin, [Key(column, min(bits, 62) if kind == "sums" else bits)], [column, Binary((values,))])
+    if kind == "sums" and bits == 64:
+        words = [6, 56]
+    expected = radix_cost(twin.costs, 200, chunk=64, sums=int(kind == "sums"), words=words, widths=[8, 8])
+    assert twin.spent == expected
 
 
 def test_radix_costs_what_its_docstring_says() -> None:
