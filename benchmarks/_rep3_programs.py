@@ -12,8 +12,8 @@ from benchmarks.peers.three_cases import COMPARED, Case, Inputs
 from spark_mpc.circuits.exponential import sigmoid
 from spark_mpc.circuits.fixed_point import FixedPoint, multiply
 from spark_mpc.circuits.keys import Key
-from spark_mpc.circuits.quicksort import quicksorted
 from spark_mpc.circuits.selection import select
+from spark_mpc.circuits.sorting import sort
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.shares import Arithmetic, Bits, Share
 
@@ -23,8 +23,9 @@ _FORM = FixedPoint(fraction_bits=18, magnitude_bits=14)  # the fraction is that 
 
 
 def _sorted(engine: Engine, x: Arithmetic) -> Share:
-    (ordered,) = quicksorted(engine, [Key(engine.plus_public(x, COMPARED), COMPARED.bit_length())], [x])
-    return ordered
+    (ordered,), _ = sort(engine, [Key(engine.plus_public(x, COMPARED), COMPARED.bit_length())])
+    assert isinstance(ordered, Arithmetic)
+    return engine.plus_public(ordered, -COMPARED)
 
 
 PROGRAMS: Mapping[str, Callable[..., Share]] = {

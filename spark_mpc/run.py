@@ -13,7 +13,7 @@ commit    the ledger stores the release
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from dp.accounting.ledger import Claim
 from dp.execution.leases import LEASE_SECONDS, keep_lease
@@ -66,7 +66,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         told the kind of error, nothing more, unless it concerns what is public between parties anyway.
     """
     # the price is checked against this ledger's kind before anybody is bothered
-    price = task.plan.price(type(party.ledger.capacity))
+    price = task.plan.price(party.ledger.capacity)
     with _told_to_peers(party, RENDEZVOUS):
         party.enter("agree")
         greeting = greet(party, task, source)
@@ -93,7 +93,7 @@ def _contributed(
         raise FederationError("this party's ledger has changed since it agreed to resume: run the query again")
     with ExitStack() as stack:
         directory = stack.enter_context(staging_for(task.plan.length, source.spark, staging, party.long_cells))
-        joint = stack.enter_context(closing(task.protocol.joint(_work(party, task, source, agreement, directory))))
+        joint = stack.enter_context(task.protocol.joint(_work(party, task, source, agreement, directory)))
         if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
             claim = resumable.claim
             joint.resume(resumable.noised)
@@ -127,7 +127,7 @@ def _prepared_and_armed(
     party.enter("reserve")
     reserved = party.ledger.reserve(
         request_id=agreement.run.hex(),
-        price=task.plan.price(type(party.ledger.capacity)),
+        price=task.plan.price(party.ledger.capacity),
         table=source.name,
         data_version=source.data_version,
         release_key=agreement.release_key,

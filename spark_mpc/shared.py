@@ -144,7 +144,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         if isinstance(other, SharedInts):
             self._require_alike(other)
             return self._of(self.words + other.words, self.bound + other.bound)
-        return self._of(self.engine.plus_public(self.words, _public(other)), self.bound + _magnitude(other))
+        return self._of(self.engine.plus_public(self.words, self._public(other)), self.bound + _magnitude(other))
 
     __radd__ = __add__
 
@@ -152,7 +152,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         if isinstance(other, SharedInts):
             self._require_alike(other)
             return self._of(self.words - other.words, self.bound + other.bound)
-        return self + (-other.astype(np.int64) if isinstance(other, np.ndarray) else -int(other))
+        return self + _negated(other)
 
     def __rsub__(self, other: int | NDArray[np.integer[Any]]) -> Self:
         return -self + other
@@ -160,7 +160,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
     def __mul__(self, other: Self | int | NDArray[np.integer[Any]]) -> Self:
         """Cost: free with what is public; 1 round, 8 bytes an element and party with what is secret."""
         if not isinstance(other, SharedInts):
-            return self._of(self.words.times(_public(other)), self.bound * _magnitude(other))
+            return self._of(self.words.times(self._public(other)), self.bound * _magnitude(other))
         self._require_alike(other)
         bound = self.bound * other.bound
         _require_held(bound)
@@ -200,7 +200,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         return SharedBits(self.engine, self.engine.negative(self._difference(other)))
 
     def __gt__(self, other: Self | int) -> SharedBits:
-        return (-self) < -other
+        return (-self) < (-other if isinstance(other, SharedInts) else _negated(other))
 
     def __ge__(self, other: Self | int) -> SharedBits:
         return ~(self < other)
@@ -224,6 +224,8 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         if not isinstance(other, SharedInts | int | np.integer | np.ndarray):
             raise InvalidArgument("other", other, "compare with integers, secret or public")
         magnitude = other.bound if isinstance(other, SharedInts) else _magnitude(other)
+        if len(self.shape) != 1:
+            raise InvalidArgument("shape", self.shape, "compare columns: reshape(-1) first")
         greatest = max(self.bound, magnitude)
         if greatest > MOST_COMPARED:
             raise InvalidArgument("bound", greatest, "values that are compared stay below 2^62: declare smaller bounds")
@@ -231,6 +233,15 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
 
     def _of(self, words: Arithmetic, bound: int) -> Self:
         return type(self)(self.engine, words, bound)
+
+    def _public(self, value: int | np.integer[Any] | NDArray[np.integer[Any]]) -> int | NDArray[np.uint64]:
+        if not isinstance(value, np.ndarray):
+            return int(value)
+        if value.shape != self.shape or value.dtype.kind not in "iu":
+            problem = f"{value.dtype} of shape {value.shape}"
+            raise InvalidArgument("other", problem, f"give one integer, or integers of shape {self.shape}")
+        _require_held(_magnitude(value))
+        return value.astype(np.int64).view(np.uint64)
 
     def _require_alike(self, other: SharedInts) -> None:
         if other.shape != self.shape:
@@ -254,6 +265,8 @@ def shared_ints(
 
     Leaks: nothing but the length. Cost: 1 round, 8 bytes an element from the owner.
     """
+    if not 0 <= bound <= _MOST_HELD:
+        raise InvalidArgument("bound", bound, "give the greatest magnitude of the values, below 2^63")
     words = None
     if values is not None and (engine.me == owner or engine.name == "plain"):
         words = _checked(values, length, bound)
@@ -296,8 +309,11 @@ def _checked(values: NDArray[np.integer[Any]], length: int, bound: int) -> NDArr
     return values.astype(np.int64).view(np.uint64)
 
 
-def _public(value: int | NDArray[np.integer[Any]]) -> int | NDArray[np.uint64]:
-    return value.astype(np.int64).view(np.uint64) if isinstance(value, np.ndarray) else int(value)
+def _negated(value: int | np.integer[Any] | NDArray[np.integer[Any]]) -> int | NDArray[np.int64]:
+    if not isinstance(value, np.ndarray):
+        return -int(value)
+    _require_held(_magnitude(value))
+    return -value.astype(np.int64)
 
 
 def _magnitude(value: int | np.integer[Any] | NDArray[np.integer[Any]]) -> int:
@@ -308,4 +324,4 @@ def _magnitude(value: int | np.integer[Any] | NDArray[np.integer[Any]]) -> int:
 
 def _require_held(bound: int) -> None:
     if bound > _MOST_HELD:
-        raise InvalidArgument("bound", bound, "the product could wrap around 2^64: declare smaller bounds")
+        raise InvalidArgument("bound", bound, "the result could wrap around 2^64: declare smaller bounds")

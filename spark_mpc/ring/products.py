@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spark_mpc.ring.masks import Words
 
-__all__ = ["matrix_product", "matrix_product_by_digits"]
+__all__ = ["add_matrix_product", "add_matrix_product_by_digits"]
 
 _DIGIT_BITS = np.int64(22)
 _EXACT_COLUMNS = 1 << 10
@@ -20,26 +20,29 @@ _ROWS_AT_ONCE = 128
 _UNROLLED = 8
 
 
-def matrix_product(x: Words, y: Words) -> Words:
-    """x @ y modulo 2^64, for uint64 matrices of shapes (n, k) and (k, m)."""
+def add_matrix_product(out: Words, x: Words, y: Words) -> None:
+    """Add x @ y modulo 2^64 in place, for uint64 matrices.
+
+    Args:
+        out: shape (n, m), contiguous.
+        x: shape (n, k).
+        y: shape (k, m).
+    """
     kernel = _compiled()
     if kernel is None:
-        return matrix_product_by_digits(x, y)
-    out = np.zeros((x.shape[0], y.shape[1]), np.uint64)
-    kernel(np.ascontiguousarray(x), np.ascontiguousarray(y), out)
-    return out
+        add_matrix_product_by_digits(out, x, y)
+    else:
+        kernel(np.ascontiguousarray(x), np.ascontiguousarray(y), out)
 
 
-def matrix_product_by_digits(x: Words, y: Words) -> Words:
-    """`matrix_product` by BLAS: words are three signed digits of 22 bits; float64 holds their products and sums exactly.
+def add_matrix_product_by_digits(out: Words, x: Words, y: Words) -> None:
+    """The same by BLAS: words are three signed digits of 22 bits; float64 holds their products and sums exactly.
 
     Of nine products of digits three are multiples of 2^64; the others are one BLAS call for each power of two.
     """
-    out = np.zeros((x.shape[0], y.shape[1]), np.int64)
     for start in range(0, x.shape[1], _EXACT_COLUMNS):
         columns = slice(start, start + _EXACT_COLUMNS)
-        _add_exactly(out, x[:, columns], y[columns])
-    return out.view(np.uint64)
+        _add_exactly(out.view(np.int64), x[:, columns], y[columns])
 
 
 def _add_exactly(out: NDArray[np.int64], x: Words, y: Words) -> None:
@@ -72,7 +75,7 @@ def _compiled() -> Callable[[Words, Words, Words], None] | None:
         from numba import njit
     except ImportError:
         return None
-    kernel: Callable[[Words, Words, Words], None] = njit(_add_product)  # a second or so, once
+    kernel: Callable[[Words, Words, Words], None] = njit(_add_product, nogil=True)  # a second or so, once
     return kernel
 
 

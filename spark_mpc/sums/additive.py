@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from pyspark.sql import SparkSession
@@ -126,7 +128,12 @@ class _MaskedSum:
         work = self._work
         return open_sum(work.transport, work.run, work.recipients, self._masked(), commit)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Nothing is held."""
 
     def _masked(self) -> Words:

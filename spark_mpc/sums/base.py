@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from pyspark.sql import SparkSession
 
@@ -49,7 +50,7 @@ class Work:
 
 
 class Joint(Protocol):
-    """One attempt of one party to open one sum."""
+    """One attempt of one party to open one sum; a context, which lets go of connections at its end."""
 
     def prepare(self, exact: Vector) -> bytes:
         """Everything that can be done before the ledger arms; nothing from which a result follows leaves this party.
@@ -73,8 +74,11 @@ class Joint(Protocol):
             PeerLost, AbortedByPeer, WireError: before `commit` was called.
         """
 
-    def close(self) -> None:
-        """Let go of connections; idempotent."""
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class SumProtocol(Protocol):

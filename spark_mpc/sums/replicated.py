@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -26,16 +28,17 @@ from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3.context import CHUNK, PARTIES, Context
 from spark_mpc.protocols.rep3.costs import Rep3Costs
 from spark_mpc.protocols.rep3.engine import Rep3
-from spark_mpc.protocols.rep3.outside import joined, most_bytes, opened_outside, shared_inside, taken_inside
+from spark_mpc.protocols.rep3.outside import most_bytes, opened_outside, shared_inside, taken_inside
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES, Words
 from spark_mpc.ring.streams import KeyStream
 from spark_mpc.sums.base import Joint, Work
-from spark_mpc.transport.streams import open_channel
+from spark_mpc.talk import exchange, public_reason
+from spark_mpc.transport.streams import StreamChannel, open_channel, verify
 
 __all__ = ["Replicated"]
 
-_ROUNDS_AROUND = 3  # hello, agree, ready
+_ROUNDS_AROUND = 5  # hello, agree, transcripts, ready, armed
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,14 @@ class _SharedSum:
         self._protocol, self._work = protocol, work
         self._compute = work.file.compute
         self._open = ExitStack()
+        self._channel: StreamChannel | None = None
         self._engine: Rep3 | None = None
         self._noised: Arithmetic | None = None
+
+    @property
+    def _trio(self) -> tuple[str, str, str]:
+        first, second, third = self._compute
+        return first, second, third
 
     def prepare(self, exact: Vector) -> bytes:
         self._work.enter("share")
@@ -103,34 +112,52 @@ class _SharedSum:
         total = self._summed(engine, words)
         self._work.enter("noise")
         self._noised = total + self._protocol.noise(engine, self._work.plan)
+        assert self._channel is not None
+        verify(self._channel, self._work.transport, self._work.run, self._trio)
         return b""
 
     def resume(self, stored: bytes) -> None:
         raise AssertionError("nothing is stored from which a run under rep3 could resume")
 
-    def close(self) -> None:
-        self._open.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:  # said before the streams end: the others hear why, not only that they ended
+            self._work.transport.abort(self._work.run, public_reason(error))
+            self._open.__exit__(kind, error, trace)
+            return
+        with suppress(FederationError):  # committed: nobody's end can take that back
+            self._open.close()
 
     def open(self, commit: Callable[[Words | None], StoredRelease | None]) -> StoredRelease | None:
-        work, result = self._work, None
-        inside = _numbers(self._compute, work.recipients)
-        if self._engine is None or self._noised is None:
+        work = self._work
+        # every party's veto ends here: with an upload of its own it would have one, with shares it has not
+        exchange(work.transport, work.run, "armed", b"", 0)
+        if self._channel is None or self._engine is None or self._noised is None:
             return commit(self._received() if work.me in work.recipients else None)
-        if inside:
-            result = self._engine.open_words(self._noised, inside)
+        inside = _numbers(self._compute, work.recipients)
+        result = self._engine.open_words(self._noised, inside) if inside else None
         if result is None:
-            self._send_outside()
+            self._deliver(self._channel)
             return commit(None)
         stored = commit(result)
         with suppress(FederationError):  # this party has its result; who is gone fetches it later
-            self._send_outside()
+            self._deliver(self._channel)
         return stored
+
+    def _deliver(self, channel: StreamChannel) -> None:
+        """Until the others have what they need of this party."""
+        self._send_outside()
+        channel.drain()
 
     def _context(self) -> Context:
         """Keys of this attempt: k_i is shared with the previous party, k_i+1 with the next."""
         work, me = self._work, self._compute.index(self._work.me)
         previous, following = self._compute[(me + 2) % PARTIES], self._compute[(me + 1) % PARTIES]
-        channel = self._open.enter_context(open_channel(work.transport, work.run, self._compute))
+        channel = self._channel = self._open.enter_context(open_channel(work.transport, work.run, self._trio))
         own, shared = (KeyStream(self._key(peer)) for peer in (previous, following))
         return Context(channel, own, shared)
 
@@ -157,8 +184,9 @@ class _SharedSum:
         work = self._work
         if name in self._compute:
             return engine.input_words(self._compute.index(name), words if name == work.me else None, length)
-        payload = work.transport.receive(name, work.run, "share", most_bytes(engine.me, length))
-        return taken_inside(engine.me, payload, length)
+        payload = bytearray(most_bytes(engine.me, length))
+        work.transport.receive_into(name, work.run, "share", memoryview(payload))
+        return taken_inside(engine.me, bytes(payload), length)
 
     def _send_outside(self) -> None:
         work, engine, noised = self._work, self._engine, self._noised
@@ -171,9 +199,10 @@ class _SharedSum:
 
     def _received(self) -> Words:
         work = self._work
-        return joined(
-            [work.transport.receive(name, work.run, "upload", 8 * work.plan.length) for name in self._compute[:2]]
-        )
+        parts = [np.empty(work.plan.length, np.uint64) for _ in range(2)]
+        for name, words in zip(self._compute, parts, strict=False):
+            work.transport.receive_into(name, work.run, "upload", words.data.cast("B"))
+        return np.asarray(parts[0] + parts[1])
 
 
 def _numbers(compute: tuple[str, ...], recipients: tuple[str, ...]) -> tuple[int, ...]:

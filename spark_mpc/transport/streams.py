@@ -20,7 +20,7 @@ from spark_mpc.protocols.channel import Meter
 from spark_mpc.transport.base import Transport, Watch
 from spark_mpc.transport.stream_ends import Incoming, Outgoing
 
-__all__ = ["PARTIES", "PeerStreams", "StreamChannel", "open_channel"]
+__all__ = ["PARTIES", "PeerStreams", "StreamChannel", "open_channel", "verify"]
 
 PARTIES = 3
 _TRANSCRIPT = "transcript"
@@ -99,7 +99,7 @@ class StreamChannel:
             streams.outgoing.drain()
 
     def close(self) -> None:
-        """End the streams; what is still queued is not sent. Idempotent; `open_channel` verifies before it."""
+        """End the streams; what is still queued is not sent. Idempotent; `open_channel` drains before it."""
         while self._peers:
             _, streams = self._peers.popitem()
             streams.outgoing.close()
@@ -115,8 +115,8 @@ class StreamChannel:
 def open_channel(transport: Transport, run: bytes, parties: tuple[str, str, str]) -> Iterator[StreamChannel]:
     """The channel of this party in an open run; once in a run, by all three parties.
 
-    At the end both ends of every stream compare what they sent with what was received, and close it. A `WireError`
-    anywhere in the context ends the run for all; after any other error the caller ends it, as always.
+    Before anything follows from what was computed, let all parties `verify` that they saw the same messages. A
+    `WireError` anywhere in the context ends the run for all; after any other error the caller ends it, as always.
 
     Args:
         transport: of this party.
@@ -125,7 +125,7 @@ def open_channel(transport: Transport, run: bytes, parties: tuple[str, str, str]
 
     Raises:
         InvalidArgument: not three parties, or this one is not among them.
-        WireError: a peer refuses, or the transcripts differ.
+        WireError: a peer refuses.
         PeerLost, RunAborted, AbortedByPeer: the run is over.
     """
     if len(set(parties)) != PARTIES or transport.me not in parties:
@@ -135,7 +135,7 @@ def open_channel(transport: Transport, run: bytes, parties: tuple[str, str, str]
         channel = StreamChannel(parties.index(transport.me), _connected(transport, run, names))
         try:
             yield channel
-            _compare(transport, run, {name: channel.transcripts(number) for number, name in names.items()})
+            channel.drain()
         finally:
             channel.close()
     except WireError as error:
@@ -158,8 +158,19 @@ def _connected(transport: Transport, run: bytes, names: Mapping[int, str]) -> di
     return {number: PeerStreams(outgoing[number], incoming[number], watches[number]) for number in watches}
 
 
-def _compare(transport: Transport, run: bytes, transcripts: Mapping[str, tuple[bytes, bytes]]) -> None:
-    """Make sure that every peer has received what this party sent, and the other way round."""
+def verify(channel: StreamChannel, transport: Transport, run: bytes, parties: tuple[str, str, str]) -> None:
+    """Make sure that every peer has received what this party sent so far, and the other way round.
+
+    All three call it at the same point of their program. It finds faults, not adversaries.
+
+    Raises:
+        WireError: the transcripts differ.
+        PeerLost, RunAborted, AbortedByPeer: the run is over.
+
+    Cost: 1 round of 64 bytes to each peer.
+    """
+    names = {number: name for number, name in enumerate(parties) if name != transport.me}
+    transcripts = {name: channel.transcripts(number) for number, name in names.items()}
     for peer, (sent, received) in transcripts.items():
         transport.send(peer, run, _TRANSCRIPT, sent + received)
     for peer, (sent, received) in transcripts.items():

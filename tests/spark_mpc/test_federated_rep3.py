@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ import pytest
 from pyspark.sql import SparkSession
 
 import spark_mpc as mpc
+from dp.accounting.ledger import Claim
+from dp.execution.local import Vector
 from dp.execution.release import Release
+from dp.planning.plan import Plan
 from lake.table import Table
 from spark_mpc import dp
 from spark_mpc.federated_frame import FederatedQuery
-from spark_mpc.sums.base import SumProtocol
+from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.shares import Arithmetic
+from spark_mpc.sums.base import Joint, SumProtocol, Work
+from spark_mpc.sums.replicated import Replicated
 from tests.tools.lakes import write_table
 from tests.tools.studies import Wire, all_at_once, alone, memory_parties
 from tests.tools.twin import SharedWithoutNoise
@@ -167,3 +174,100 @@ def test_what_needs_a_delta_says_so_before_anything_is_paid(
     with study, pytest.raises(dp.InvalidArgument, match=remedy):
         query.release(**price)
     assert not any(ledger.entries() for ledger in made.values())
+
+
+class FailsToArm(mpc.lake.Ledger):
+    """A real ledger whose lease has run out by the time at which it should arm."""
+
+    def arm(self, claim: Claim, noised: bytes) -> None:
+        self.release(claim)
+        super().arm(claim, noised)
+
+
+class FailsToCommit(mpc.lake.Ledger):
+    """A real ledger of a process that dies between arm and result."""
+
+    def commit(self, claim: Claim, release: bytes | None) -> None:
+        raise MemoryError("no room")
+
+
+class NoiseFails(Replicated):
+    """One party's own computing fails while the others wait for its messages."""
+
+    def noise(self, engine: Engine, plan: Plan) -> Arithmetic:
+        if engine.me == 1:
+            raise MemoryError("no room")
+        return super().noise(engine, plan)
+
+
+class ShortShares(Replicated):
+    """A data party outside of the three shares a vector that is too short."""
+
+    def joint(self, work: Work) -> Joint:
+        joint = super().joint(work)
+        if work.me == "d":
+            prepare = joint.prepare
+            joint.prepare = lambda exact: prepare(Vector(work.plan.length - 1, words=exact.collect()[:-1]))  # type: ignore[method-assign]
+        return joint
+
+
+def run_four(
+    spark: SparkSession,
+    tables: dict[str, Table],
+    folder: Path,
+    *,
+    kinds: Mapping[str, type[mpc.lake.Ledger]] = MappingProxyType({}),
+    protocol: SumProtocol | None = None,
+    recipients: list[str] | None = None,
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """One query of four parties, of which a, b and c compute: outcomes, and the states of every ledger's entries."""
+    names = NAMES[:4]
+    federation = mpc.Federation.local(names, protocol="rep3", compute=("a", "b", "c"))
+    made = {
+        name: kinds.get(name, mpc.lake.Ledger).create(folder / f"{name}.ledger", capacity=CAPACITY) for name in names
+    }
+    with memory_parties(federation, made, Wire()) as parties:
+
+        def ask(name: str) -> Any:
+            frame = alone(parties[name], tables[name], spark, overlap=1, protocol=protocol or Replicated())
+            query = frame.groupBy("k", keys=KEYS, max_groups=3, max_rows=3).agg(dp.count().alias("n"))
+            return lambda: query.release(epsilon="1", delta="1e-9", recipients=recipients)
+
+        outcomes = all_at_once({name: ask(name) for name in names})
+    return outcomes, {name: [entry.state for entry in ledger.entries()] for name, ledger in made.items()}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("recipients", [None, ["a", "b"], ["d"]])
+@pytest.mark.parametrize("fails", ["a", "c", "d"])
+def test_no_result_without_every_ledger_armed(
+    fails: str, recipients: list[str] | None, spark: SparkSession, tables: dict[str, Table], tmp_path: Path
+) -> None:
+    """A party that computes could otherwise open what another has not paid for; one outside has no veto left either."""
+    outcomes, states = run_four(spark, tables, tmp_path, kinds={fails: FailsToArm}, recipients=recipients)
+    assert all(isinstance(outcome, dp.SparkMpcError) for outcome in outcomes.values()), outcomes
+    assert isinstance(outcomes[fails], mpc.lake.ClaimLost | mpc.lake.LeaseExpired)
+    assert states[fails] == ["released"]
+    assert all(state in (["armed"], ["released"]) for state in states.values())
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("protocol", [NoiseFails(), ShortShares()])
+def test_a_failure_in_the_middle_ends_the_run_for_all_and_costs_nothing(
+    protocol: SumProtocol, spark: SparkSession, tables: dict[str, Table], tmp_path: Path
+) -> None:
+    outcomes, states = run_four(spark, tables, tmp_path, protocol=protocol)
+    assert all(isinstance(outcome, Exception) for outcome in outcomes.values()), outcomes
+    assert set(map(tuple, states.values())) == {("released",)}
+
+
+@pytest.mark.timeout(120)
+def test_a_party_that_dies_after_the_opening_keeps_nobody_from_the_result(
+    spark: SparkSession, tables: dict[str, Table], tmp_path: Path
+) -> None:
+    outcomes, states = run_four(spark, tables, tmp_path, kinds={"b": FailsToCommit})
+    assert isinstance(outcomes["b"], MemoryError)
+    assert states["b"] == ["armed"]
+    held = [name for name, outcome in outcomes.items() if isinstance(outcome, Release)]
+    assert held
+    assert all(states[name] == ["spent"] for name in held)

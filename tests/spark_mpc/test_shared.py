@@ -169,6 +169,36 @@ def test_other_shapes_are_refused() -> None:
             operation()
 
 
+def test_public_operands_have_the_shape_of_the_secret_or_none() -> None:
+    """Broadcasting would give the parties shares of different shapes."""
+    twin = Plain()
+    one, matrix = ints(twin, [3]), ints(twin, [1, 2, 3, 4]).reshape(2, 2)
+    sent = twin.spent
+    for operation in (
+        lambda: one + np.arange(5),
+        lambda: one - np.arange(5),
+        lambda: one * np.arange(5),
+        lambda: one < np.arange(5),
+        lambda: one + np.array([0.5]),
+        lambda: one - np.array([2**64 - 1], np.uint64),
+        lambda: one < np.array([2**64 - 1], np.uint64),
+        lambda: one - 2**64,
+        lambda: matrix < 1,
+        lambda: matrix == 1,
+    ):
+        with pytest.raises(InvalidArgument):
+            operation()
+    assert twin.spent == sent
+
+
+@pytest.mark.parametrize("bound", [-1, 2**63, 2**70])
+def test_a_bound_that_is_none_is_refused_before_anything_is_shared(bound: int) -> None:
+    twin = Plain()
+    with pytest.raises(InvalidArgument, match="bound"):
+        shared_ints(twin, owner=1, values=None, length=1, bound=bound)
+    assert twin.spent.payload_bytes == 0
+
+
 def test_all_parties_may_name_who_sees_a_result() -> None:
     results, _ = three_parties(lambda e: (ints(e, [1, -2]) + 1).open(to=(1,)))
     assert results[0] is None

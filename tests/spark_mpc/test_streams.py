@@ -24,7 +24,7 @@ from spark_mpc.transport import MemoryHub, Traffic, tls_transport
 from spark_mpc.transport.base import Pipe
 from spark_mpc.transport.endpoint import Endpoint
 from spark_mpc.transport.stream_frames import Transcript
-from spark_mpc.transport.streams import StreamChannel, open_channel
+from spark_mpc.transport.streams import StreamChannel, open_channel, verify
 from spark_mpc.wire import INLINE_BYTES
 from tests.tools.federations import at_once, loopback_federation
 
@@ -65,7 +65,9 @@ def play(party: Endpoint, program: Callable[[StreamChannel], T]) -> T:
     """A party's part; an error of its own ends the run, as a session's does."""
     try:
         with open_channel(party, RUN, NAMES) as channel:
-            return program(channel)
+            result = program(channel)
+            verify(channel, party, RUN, NAMES)
+            return result
     except Exception as error:
         party.abort(RUN, public_reason(error))
         raise
@@ -169,7 +171,9 @@ def test_what_went_is_counted(running: list[Endpoint]) -> None:
 
     def whole(party: Endpoint) -> tuple[tuple[int, int, int], Traffic]:
         with open_channel(party, RUN, NAMES) as channel:
-            return program(channel), party.traffic(RUN)
+            result = program(channel), party.traffic(RUN)
+            verify(channel, party, RUN, NAMES)
+            return result
 
     expected = Traffic(sent_messages=3, sent_bytes=48, received_messages=3, received_bytes=48)
     assert at_once(*(partial(whole, party) for party in running)) == [((48, 3, 3), expected)] * 3

@@ -14,7 +14,7 @@ from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.replication import dealt, missing_part, sums
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
-from spark_mpc.ring.products import matrix_product
+from spark_mpc.ring.products import add_matrix_product
 
 __all__ = ["constant", "dot", "input_words", "matmul", "multiply", "open_words", "plus_public"]
 
@@ -117,5 +117,5 @@ def matmul(context: Context, x: Arithmetic, y: Arithmetic) -> Arithmetic:
     """
     (x0, x1), (y0, y1) = x.parts, y.parts
     part = context.zero_sum((x.shape[0], y.shape[1]), np.uint64)
-    part += matrix_product(np.hstack([x0, x1]), np.vstack([y0 + y1, y0]))
+    add_matrix_product(part, np.hstack([x0, x1]), np.vstack([y0 + y1, y0]))
     return Arithmetic(context.reshared("matmul", part))

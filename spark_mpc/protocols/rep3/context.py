@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from spark_mpc.protocols.channel import Channel
 from spark_mpc.ring.streams import KeyStream, Unsigned
 
-__all__ = ["CHUNK", "PARTIES", "Context"]
+__all__ = ["CHUNK", "PARTIES", "WINDOW", "Context"]
 
 PARTIES = 3
 
 CHUNK = 1 << 17
 """Elements that go through all rounds of an operation together: 1 MiB a message, which stays in cache."""
+
+WINDOW = 16
+"""Chunks that a party sends ahead of those that it has received. Three parties that are all this far ahead of each
+other have 16 MiB on the way: less than a channel takes before a send waits, so that they never wait for one another."""
 
 Slices = Callable[[slice], NDArray[Any]]
 
@@ -91,7 +95,7 @@ class Context:
     def reshared_in_chunks(
         self, name: str, length: int, dtype: np.dtype[Any], part_of: Slices
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """`reshared`, while the parts of further chunks are still computed; one round whatever the length.
+        """`reshared`, while the parts of further chunks are still computed; one round for every `WINDOW` chunks.
 
         Args:
             name: of the messages.
@@ -102,9 +106,11 @@ class Context:
         label = self.label(name)
         slices = [slice(start, min(start + self.chunk, length)) for start in range(0, length, self.chunk)]
         mine, received = np.empty(length, dtype), np.empty(length, dtype)
-        for piece in slices:
+        for number, piece in enumerate(slices):
+            if number >= WINDOW:
+                self.channel.receive(self.next, label, received[slices[number - WINDOW]])
             mine[piece] = part_of(piece)
             self.channel.send(self.previous, label, mine[piece])
-        for piece in slices:
+        for piece in slices[-WINDOW:]:
             self.channel.receive(self.next, label, received[piece])
         return mine, received

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from spark_mpc.protocols.cost import FREE, Cost
-from spark_mpc.protocols.rep3.context import PARTIES
+from spark_mpc.protocols.rep3.context import PARTIES, WINDOW
 from spark_mpc.protocols.rep3.truncation import wrap_type
 from spark_mpc.ring.planes import WORD_BITS, plane_words
 
@@ -43,7 +43,7 @@ class Rep3Costs:
         return _opened(plane_words(length) * _WORD_BYTES, to)
 
     def multiply(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
-        return _from_all(length * np.dtype(dtype).itemsize)
+        return self._streamed(length, np.dtype(dtype).itemsize)
 
     def dot(self, rows: int, dtype: type[Any] = np.uint64) -> Cost:
         return _from_all(rows * np.dtype(dtype).itemsize)
@@ -52,7 +52,7 @@ class Rep3Costs:
         return _from_all(rows * columns * _WORD_BYTES)
 
     def conjunction(self, words: int) -> Cost:
-        return _from_all(words * _WORD_BYTES)
+        return self._streamed(words, _WORD_BYTES)
 
     def negative(self, length: int) -> Cost:
         """63 generates; then 62 merges, of which 62 - 6 + 1 also hand a carry on."""
@@ -89,7 +89,7 @@ class Rep3Costs:
     def truncated(self, length: int, bits: int) -> Cost:
         if not bits:
             return FREE
-        return _from_one(0, length * np.dtype(wrap_type(bits)).itemsize) + _from_all(length * _WORD_BYTES)
+        return _from_one(0, length * np.dtype(wrap_type(bits)).itemsize) + self._streamed(length, _WORD_BYTES)
 
     def truncated_exactly(self, length: int, bits: int) -> Cost:
         """Generates, trees below and above `bits`, one merge to join them; then two bits become numbers."""
@@ -107,6 +107,11 @@ class Rep3Costs:
     def shuffled(self, length: int, widths: Sequence[int]) -> Cost:
         """Every party sends in two hops of three."""
         return Cost(3 if length else 0, (2 * length * sum(widths),) * PARTIES)
+
+    def _streamed(self, length: int, element_bytes: int) -> Cost:
+        """One round for every window of chunks, none but the first of which is waited for at the start."""
+        windows = -(-length // (self._chunk * WINDOW))
+        return Cost(max(windows, 1), (length * element_bytes,) * PARTIES)
 
     def _by_chunks(self, length: int, cost: Callable[[int], Cost]) -> Cost:
         return self._in_pieces(length, lambda elements: cost(plane_words(elements) * _WORD_BYTES))

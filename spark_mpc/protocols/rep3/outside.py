@@ -6,7 +6,6 @@ x = x_0 + x_1 + x_2, where x_0 and x_1 are key streams of seeds that the data pa
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES, Words
 from spark_mpc.ring.streams import KeyStream
 
-__all__ = ["joined", "most_bytes", "opened_outside", "shared_inside", "taken_inside"]
+__all__ = ["most_bytes", "opened_outside", "shared_inside", "taken_inside"]
 
 _WORD_BYTES = 8
 
@@ -66,12 +65,6 @@ def opened_outside(me: int, shared: Arithmetic) -> bytes | None:
     first, second = shared.parts
     # x_0 + x_1 from party 0, x_2 from party 1: either alone tells no more than the other and the result
     return np.asarray(first + second if me == 0 else second).astype("<u8").tobytes()
-
-
-def joined(payloads: Sequence[bytes]) -> Words:
-    """The opened words, from what parties 0 and 1 sent."""
-    first, second = (np.frombuffer(payload, "<u8").astype(np.uint64) for payload in payloads)
-    return np.asarray(first + second)
 
 
 def _stream(seed: bytes, length: int) -> Words:

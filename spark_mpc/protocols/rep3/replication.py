@@ -52,6 +52,8 @@ def dealt(context: Context, owner: int, values: NDArray[Any] | None, shape: int 
     label = context.label("input")
     if context.me == owner:
         assert values is not None
+        assert values.dtype == kind.dtype, f"{values.dtype} in place of {kind.dtype}"
+        assert values.size == np.prod(shape, dtype=np.int64), f"{values.size} values for shape {shape}"
         mask = context.own.words(shape, kind.dtype.type)
         rest = kind.less(values, mask)
         context.channel.send(context.next, label, rest)

@@ -107,6 +107,14 @@ def test_more_elements_than_a_chunk_take_the_rounds_of_every_chunk() -> None:
     assert both.declared.rounds - 5 <= both.rounds <= both.declared.rounds
 
 
+def test_many_chunks_are_sent_ahead_in_windows() -> None:
+    """40 chunks in windows of 16 take 3 rounds: nobody is ever more than a window ahead of what it has received."""
+    words = np.arange(40 * 64, dtype=np.uint64)
+    both = measured(OPERATIONS["multiply"], Operands(words, words), chunk=64)
+    np.testing.assert_array_equal(both.result, both.expected)
+    assert both.rounds == both.declared.rounds == 3
+
+
 @pytest.mark.parametrize("to", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
 def test_opening_reaches_the_named_parties_and_nobody_else(to: tuple[int, ...]) -> None:
     x = np.arange(100, dtype=np.uint64) - np.uint64(50)
