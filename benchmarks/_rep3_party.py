@@ -23,6 +23,8 @@ from spark_mpc.protocols.channel import Channel
 from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.ring.streams import KeyStream
+from spark_mpc.talk import exchange
+from spark_mpc.transport.base import RENDEZVOUS
 from spark_mpc.transport.streams import open_channel
 from spark_mpc.transport.tls import tls_transport
 
@@ -54,6 +56,7 @@ def open_tls(setup: Mapping[str, Any]) -> Iterator[Party]:
     assert isinstance(key, EllipticCurvePrivateKey)
     identity = Identity(names[setup["me"]], certificates[setup["me"]], key)
     with tls_transport(identity, FederationFile("benchmark", peers)) as transport:
+        exchange(transport, RENDEZVOUS, "hello", b"", 0)  # waits until all listen
         transport.begin(_RUN)
         with open_channel(transport, _RUN, tuple(names)) as channel:
             yield _Ours(channel, setup["keys"])

@@ -154,7 +154,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
             return self._of(self.words - other.words, self.bound + other.bound)
         return self + _negated(other)
 
-    def __rsub__(self, other: int | NDArray[np.integer[Any]]) -> Self:
+    def __rsub__(self, other: int | NDArray[np.integer[Any]]) -> Self:  # type: ignore[misc]
         return -self + other
 
     def __mul__(self, other: Self | int | NDArray[np.integer[Any]]) -> Self:
@@ -200,7 +200,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         return SharedBits(self.engine, self.engine.negative(self._difference(other)))
 
     def __gt__(self, other: Self | int) -> SharedBits:
-        return (-self) < (-other if isinstance(other, SharedInts) else _negated(other))
+        return SharedBits(self.engine, self.engine.negative(-self._difference(other)))
 
     def __ge__(self, other: Self | int) -> SharedBits:
         return ~(self < other)
