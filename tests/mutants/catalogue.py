@@ -477,8 +477,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "private keys coded by xxHash64",
         (15,),
         "dp/execution/coding.py",
-        "digest = F.sha2(F.concat(F.lit(f\"{self.salt}:\").cast(\"binary\"), identity), 256)",
-        "digest = F.concat(F.xxhash64(F.lit(self.salt), identity).cast(\"string\"))",
+        'digest = F.sha2(F.concat(F.lit(f"{self.salt}:").cast("binary"), identity), 256)',
+        'digest = F.concat(F.xxhash64(F.lit(self.salt), identity).cast("string"))',
         ("tests/dp/execution/test_coding.py",),
     ),
     Mutant(

@@ -83,7 +83,9 @@ def _line(name: str, program: Program) -> str:
 def page() -> str:
     """The page as it should stand."""
     head = "| Operation | Rounds | Bytes, average party | Bytes, busiest party |\n|---|---|---|---|\n"
-    sections = [f"## {title}\n\n{head}" + "\n".join(_line(*one) for one in programs.items()) for title, programs in _ALL]
+    sections = [
+        f"## {title}\n\n{head}" + "\n".join(map(_line, programs, programs.values())) for title, programs in _ALL
+    ]
     return _INTRODUCTION + "\n\n".join(sections) + "\n"
 
 
