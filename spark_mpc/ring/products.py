@@ -75,7 +75,7 @@ def _compiled() -> Callable[[Words, Words, Words], None] | None:
         from numba import njit
     except ImportError:
         return None
-    kernel: Callable[[Words, Words, Words], None] = njit(_add_product, nogil=True)  # a second or so, once
+    kernel: Callable[[Words, Words, Words], None] = njit(nogil=True)(_add_product)  # a second or so, once
     return kernel
 
 
