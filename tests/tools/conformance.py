@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_mpc.protocols.channel import Meter
+from spark_mpc.protocols.channel import Channel, Meter
 from spark_mpc.protocols.cost import Cost
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3.context import CHUNK, PARTIES
@@ -94,18 +94,33 @@ class Both:
     declared: Cost
 
 
-def measured(program: Callable[[Engine, Operands], Any], operands: Operands, *, chunk: int = CHUNK) -> Both:
-    """Run a program on three parties and on the twin; the opening of its result is not measured."""
+def measured(
+    program: Callable[[Engine, Operands], Any],
+    operands: Operands,
+    *,
+    chunk: int = CHUNK,
+    channels: Sequence[Channel] | None = None,
+) -> Both:
+    """Run a program on three parties and on the twin; the opening of its result is not measured.
+
+    Args:
+        program: what to run.
+        operands: for it.
+        chunk: elements that go through all rounds together.
+        channels: of the three parties, in place of queues; they may have been used before.
+    """
     together = threading.Barrier(PARTIES)
 
     def party(engine: Rep3) -> tuple[Any, int, int]:
         meter = engine._context.channel.meter
+        before, meter.rounds = meter.sent_bytes, 0
+        together.wait(60)
         result = program(engine, operands)
         together.wait(60)  # nobody opens while another still works
-        sent, rounds = meter.sent_bytes, meter.rounds
+        sent, rounds = meter.sent_bytes - before, meter.rounds
         return _opened(engine, result), sent, rounds
 
-    parties, _ = three_parties(party, chunk=chunk)
+    parties, _ = three_parties(party, chunk=chunk, channels=channels)
     twin = Plain(chunk)
     expected = program(twin, operands)
     declared = twin.spent

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from spark_mpc.protocols.channel import Meter
+from spark_mpc.protocols.channel import Channel, Meter
 from spark_mpc.protocols.rep3.context import CHUNK, PARTIES, Context
 from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.ring.masks import KEY_BYTES
@@ -68,14 +68,16 @@ def contexts(
     record: list[Sent] | None = None,
     keys: Sequence[bytes] | None = None,
     kind: type[Context] = Context,
+    channels: Sequence[Channel] | None = None,
 ) -> list[Context]:
-    """One for each party, all of one run: with the keys given, or those of a seed."""
+    """One for each party, all of one run: keys as given or of a seed; over queues, or the channels given."""
     keys = keys or three_keys(np.random.default_rng(seed))
     queues: dict[tuple[int, int], queue.Queue[tuple[str, bytes, int]]] = {
         (a, b): queue.Queue() for a in range(PARTIES) for b in range(PARTIES) if a != b
     }
+    between = channels or [QueueChannel(me, queues, record) for me in range(PARTIES)]
     return [
-        kind(QueueChannel(me, queues, record), KeyStream(keys[me]), KeyStream(keys[(me + 1) % PARTIES]), chunk=chunk)
+        kind(between[me], KeyStream(keys[me]), KeyStream(keys[(me + 1) % PARTIES]), chunk=chunk)
         for me in range(PARTIES)
     ]
 
@@ -88,9 +90,10 @@ def three_parties(
     record: list[Sent] | None = None,
     keys: Sequence[bytes] | None = None,
     kind: type[Context] = Context,
+    channels: Sequence[Channel] | None = None,
 ) -> tuple[list[T], list[Meter]]:
     """Run one program as three parties; what each returned, and what each sent."""
-    parties = contexts(seed, chunk=chunk, record=record, keys=keys, kind=kind)
+    parties = contexts(seed, chunk=chunk, record=record, keys=keys, kind=kind, channels=channels)
     with ThreadPoolExecutor(PARTIES) as pool:
         results = list(pool.map(lambda context: program(Rep3(context)), parties))
     return results, [party.channel.meter for party in parties]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,10 @@ from numpy.typing import NDArray
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3.context import CHUNK
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
+from spark_mpc.transport.streams import StreamChannel, open_channel, verify
+from spark_mpc.transport.tls import tls_transport
 from tests.tools.conformance import Operands, measured, opened
+from tests.tools.federations import at_once, loopback_federation
 
 EDGES = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
 LENGTHS = st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 300])
@@ -160,3 +165,36 @@ def test_empty_columns_cost_nothing_but_their_rounds() -> None:
         both = measured(OPERATIONS[name], Operands(nothing, nothing))
         assert len(both.result) == 0
         assert both.sent_bytes == both.declared.sent_bytes == (0, 0, 0)
+
+
+# -- over mutual TLS ---------------------------------------------------------------------------------------------------
+
+PARTY_NAMES = ("a", "b", "c")
+RUN = b"c" * 32
+
+
+@pytest.fixture(scope="module")
+def tls_channels() -> Iterator[list[StreamChannel]]:
+    """Three parties that have greeted, with real certificates on loopback; one channel each for all tests below."""
+    loopback = loopback_federation(PARTY_NAMES, timeout_seconds=20)
+    with ExitStack() as running:
+        transports = [
+            running.enter_context(tls_transport(loopback.identities[name], loopback.file)) for name in PARTY_NAMES
+        ]
+        for transport in transports:
+            transport.begin(RUN)
+        opened_channels = [open_channel(transport, RUN, PARTY_NAMES) for transport in transports]
+        channels = at_once(*(channel.__enter__ for channel in opened_channels))
+        yield channels
+        at_once(*(partial(verify, *one, RUN, PARTY_NAMES) for one in zip(channels, transports, strict=True)))
+        at_once(*(partial(channel.__exit__, None, None, None) for channel in opened_channels))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_does_the_same_over_mutual_tls(name: str, tls_channels: list[StreamChannel]) -> None:
+    words = np.random.default_rng(5).integers(0, 2**64, 999, dtype=np.uint64)
+    both = measured(OPERATIONS[name], Operands(words, words[::-1].copy()), chunk=256, channels=tls_channels)
+    np.testing.assert_array_equal(both.result, both.expected)
+    assert both.sent_bytes == both.declared.sent_bytes
+    assert both.rounds <= both.declared.rounds
