@@ -756,10 +756,10 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a bound that does not follow a product",
         (3, 7),
-        "spark_mpc/shared.py",
+        "spark_mpc/shared/ints.py",
         "        bound = self.bound * other.bound\n        _require_held(bound)\n        flat",
         "        bound = self.bound\n        _require_held(bound)\n        flat",
-        ("tests/spark_mpc/test_shared.py",),
+        ("tests/spark_mpc/shared/test_ints.py",),
     ),
     Mutant(
         "noise under sharing whose error is free",

@@ -74,7 +74,7 @@ def test_the_check_finds_an_import_that_runs_upwards(tmp_path: Path) -> None:
 
 LAYERS = {
     "dp": ("noise", "accounting", "planning", "execution", "frames"),
-    "spark_mpc": ("ring", "protocols", "circuits", "noise", "sums"),
+    "spark_mpc": ("ring", "protocols", "circuits", "shared", "noise", "sums"),
 }
 """Folders of a package in the order in which they stand on one another."""
 

@@ -1,17 +1,9 @@
-"""Secret arrays that feel like numbers: integers and bits under sharing, with operators and public bounds.
-
-    x = shared_ints(engine, owner=0, values=mine, length=1000, bound=10**6)
-    y = shared_ints(engine, owner=1, values=mine, length=1000, bound=10**6)
-    total = select(x < y, x, y).sum()
-    total.open()                            # an array at the parties that are named, None elsewhere
-
-All three parties run the same lines; nothing of a value shows until `open`.
-"""
+"""Secret integers, with public bounds that follow every operation, and secret truth values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,37 +11,19 @@ from numpy.typing import NDArray
 from dp.errors import InvalidArgument
 from spark_mpc.protocols.engine import EVERYBODY, Engine
 from spark_mpc.protocols.shares import Arithmetic, Bits
+from spark_mpc.shared.base import Secret
 
-__all__ = ["MOST_COMPARED", "SharedBits", "SharedInts", "select", "shared_bits", "shared_ints"]
+__all__ = ["MOST_COMPARED", "MOST_HELD", "SharedBits", "SharedInts", "shared_bits", "shared_ints"]
 
 MOST_COMPARED = 2**62 - 1
 """The greatest magnitude of values that are compared: the sign of a difference is right as long as it is below 2^63."""
 
-_MOST_HELD = 2**63 - 1
-
-
-class _Secret:
-    """What no secret array does."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the secret; public."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape})"
-
-    def _no_value(self, *_: object) -> NoReturn:
-        raise TypeError(f"{self!r} is secret and has no value here: choose with select(), show a result with open()")
-
-    __bool__ = __iter__ = __int__ = __float__ = __index__ = __contains__ = __reduce__ = _no_value
-    __hash__ = None  # type: ignore[assignment]
-    __array_ufunc__ = None  # numpy leaves operators with secrets to them
-    __array__ = _no_value
+MOST_HELD = 2**63 - 1
+"""The greatest magnitude that a word holds."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SharedBits(_Secret):
+class SharedBits(Secret):
     """Secret truth values, shape (n,).
 
     Attributes:
@@ -102,7 +76,7 @@ class SharedBits(_Secret):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its base says
+class SharedInts(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its base says
     """Secret integers of any shape, between -bound and bound.
 
     Attributes:
@@ -117,7 +91,7 @@ class SharedInts(_Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
     bound: int
 
     def __post_init__(self) -> None:
-        if self.bound > _MOST_HELD:
+        if self.bound > MOST_HELD:
             remedy = "values would wrap around 2^64: declare smaller bounds, or sum fewer of them"
             raise InvalidArgument("bound", self.bound, remedy)
 
@@ -265,7 +239,7 @@ def shared_ints(
 
     Leaks: nothing but the length. Cost: 1 round, 8 bytes an element from the owner.
     """
-    if not 0 <= bound <= _MOST_HELD:
+    if not 0 <= bound <= MOST_HELD:
         raise InvalidArgument("bound", bound, "give the greatest magnitude of the values, below 2^63")
     words = None
     if values is not None and (engine.me == owner or engine.name == "plain"):
@@ -278,24 +252,6 @@ def shared_bits(engine: Engine, *, owner: int, values: NDArray[Any] | None, leng
     if values is not None and values.shape != (length,):
         raise InvalidArgument("values", f"shape {values.shape}", f"give {length} truth values, as declared")
     return SharedBits(engine, engine.input_bits(owner, values, length))
-
-
-def select(condition: SharedBits, x: SharedInts, y: SharedInts) -> SharedInts:
-    """x where the condition holds, else y.
-
-    Args:
-        condition: shape (n,).
-        x: shape (n,).
-        y: shape (n,).
-
-    Leaks: nothing. Cost: 3 rounds, 18.7 bytes an element and party.
-    """
-    if not condition.shape == x.shape == y.shape:
-        shapes = [condition.shape, x.shape, y.shape]
-        raise InvalidArgument("condition, x, y", shapes, "give one length for all three")
-    engine = condition.engine
-    chosen = engine.multiply(engine.bits_to_arithmetic(condition.bits), x.words - y.words)
-    return SharedInts(engine, y.words + chosen, max(x.bound, y.bound))
 
 
 def _checked(values: NDArray[np.integer[Any]], length: int, bound: int) -> NDArray[np.uint64]:
@@ -323,5 +279,5 @@ def _magnitude(value: int | np.integer[Any] | NDArray[np.integer[Any]]) -> int:
 
 
 def _require_held(bound: int) -> None:
-    if bound > _MOST_HELD:
+    if bound > MOST_HELD:
         raise InvalidArgument("bound", bound, "the result could wrap around 2^64: declare smaller bounds")
