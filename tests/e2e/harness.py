@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
-from dp.accounting.budget import Budget, PureDP
+from dp.accounting.budget import ApproxDP, Budget, PureDP
 from lake.ledger import Ledger
 from lake.ledger_store import LedgerStore
 from spark_mpc.federation_file import Peer, add_party
@@ -132,14 +132,20 @@ class Books:
 
 
 class Parties:
-    """Three parties over mutual TLS on loopback, each with its Spark, its lake and its ledger."""
+    """Three parties over mutual TLS on loopback, each with its Spark, its lake and its ledger.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for all that they write.
+        protocol: "additive", or "rep3", under which every release pays a small delta, too.
+    """
+
+    def __init__(self, folder: Path, protocol: str = "additive") -> None:
         self.folder = folder
+        self._delta = Fraction(1, 10**9) if protocol == "rep3" else Fraction(0)
         self._processes: dict[str, PartyProcess] = {}
-        self._federation = _write_federation(folder)
+        self._federation = _write_federation(folder, protocol)
         for name in PARTIES:
-            Ledger.create(self.ledger(name), capacity=PureDP(100)).close()
+            Ledger.create(self.ledger(name), capacity=self.price(Fraction(100))).close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +156,14 @@ class Parties:
         with ExitStack() as stack:
             for process in self._processes.values():
                 stack.callback(process.end)
+
+    def price(self, epsilon: Fraction) -> PureDP | ApproxDP:
+        """Of a release at this epsilon."""
+        return ApproxDP(epsilon, self._delta) if self._delta else PureDP(epsilon)
+
+    def asks(self, epsilon: Fraction, fault: str = "", step: str = "") -> Order:
+        """What a party is told to ask for."""
+        return Order(str(epsilon), fault, step, delta=str(self._delta))
 
     def ledger(self, name: str) -> Path:
         return self.folder / f"{name}.ledger"
@@ -186,14 +200,14 @@ class Parties:
 
     def ask(self, epsilon: Fraction) -> dict[str, Event]:
         """All parties ask for a release, undisturbed."""
-        self.order(dict.fromkeys(PARTIES, Order(str(epsilon))))
+        self.order(dict.fromkeys(PARTIES, self.asks(epsilon)))
         # not hurried: a party that was just started reads its lake for the first time while the others wait for it
         return {name: self[name].outcome(_START_SECONDS) for name in PARTIES}
 
     def books(self, name: str, epsilon: Fraction) -> Books:
         """What a party's ledger holds of the release at this epsilon."""
         with self._read(name) as ledger:
-            entries = [entry for entry in ledger.entries() if entry.price == PureDP(epsilon)]
+            entries = [entry for entry in ledger.entries() if entry.price == self.price(epsilon)]
             key = entries[-1].release_key if entries else ""
             resumable = ledger.resumable(key)
             noised = None if resumable is None else resumable.noised
@@ -219,10 +233,10 @@ class Parties:
         return Ledger(LedgerStore(self.ledger(name)), lambda: time.time() + seconds_from_now)
 
 
-def _write_federation(folder: Path) -> Path:
+def _write_federation(folder: Path, protocol: str) -> Path:
     path = folder / "federation.toml"
     rules = f"timeout_seconds = {_TIMEOUT_SECONDS}\nrendezvous_seconds = {_RENDEZVOUS_SECONDS}\n"
-    path.write_text(f'[federation]\nname = "faults"\nprotocol = "additive"\n{rules}')
+    path.write_text(f'[federation]\nname = "faults"\nprotocol = "{protocol}"\n{rules}')
     with free_ports(len(PARTIES)) as ports:
         for name, port in zip(PARTIES, ports, strict=True):
             identity = Identity.create(name)

@@ -39,12 +39,14 @@ class Order:
         fault: "kill", "stop" or "hold" this process when it enters `step`; "" for none.
         step: where.
         doomed_table: write a table there, declare it, and delete its files before the release; "" for none.
+        delta: of the release.
     """
 
     epsilon: str
     fault: str = ""
     step: str = ""
     doomed_table: str = ""
+    delta: str = "0"
 
 
 class Worker:
@@ -94,7 +96,7 @@ class Worker:
         groups = claims.groupBy("plan", keys=KEYS, max_groups=1, max_rows=2)
         query = groups.agg(dp.count().alias("rows"), dp.sum("visits", 0, 10).alias("visits"))
         try:
-            release = query.release(epsilon=self._order.epsilon)
+            release = query.release(epsilon=self._order.epsilon, delta=self._order.delta)
         except Exception as error:
             self.say("failed", kind=type(error).__name__, message=str(error))
         else:
