@@ -51,9 +51,7 @@ def test_a_party_killed_at_a_step(parties: Parties, step: str) -> None:
         assert (outcome["event"] == "released") == (books.states == SPENT) == (books.stored is not None)
         assert outcome["event"] == "released" or says_who(outcome, victim), outcome
     assert parties.books(victim, epsilon).states == allowed.victim
-    assert parties.reserved(victim, seconds_from_now=LEASE_SECONDS + 1) == parties.price(
-        Fraction(0)
-    )  # nobody tidies up
+    assert parties.reserved(victim, seconds_from_now=LEASE_SECONDS + 1) == ApproxDP(0, 0)  # nobody has to tidy up
     held = {books.stored for name in PARTIES if (books := parties.books(name, epsilon)).stored is not None}
     paid = {name: parties.books(name, epsilon).paid for name in PARTIES}
     parties.all_ready()
