@@ -79,10 +79,12 @@ def test_bounding_prints_one_json_object_a_line():
         ("ours", "plain"),
         ("ours", "raw shuffle"),
         ("five aggregates", "ours"),
+        ("plain, 1e6 groups", None),
+        ("1e6 private groups", "plain, 1e6 groups"),
         ("memory", None),
         ("memory", "memory"),
     ]
-    assert [record["rows"] for record in records] == [1_000_000] * 6 + [10_000_000]
+    assert [record["rows"] for record in records] == [1_000_000] * 8 + [10_000_000]
     assert all(record["seconds"] > 0 and record["cpu_seconds"] > 0 for record in records)
     assert all(record["ratio"] > 0 for record in records if "against" in record)
     assert all(record["peak_mib"] > 100 for record in records[5:])

@@ -145,7 +145,8 @@ class Parties:
         self._processes: dict[str, PartyProcess] = {}
         self._federation = _write_federation(folder, protocol)
         for name in PARTIES:
-            Ledger.create(self.ledger(name), capacity=self.price(Fraction(100))).close()
+            capacity = ApproxDP(100, 1000 * self._delta) if self._delta else PureDP(100)
+            Ledger.create(self.ledger(name), capacity=capacity).close()
 
     def __enter__(self) -> Self:
         return self
