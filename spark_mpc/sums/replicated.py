@@ -47,10 +47,10 @@ class Replicated:
 
     Guarantees: what one compute party sees is uniform, whatever the vectors are (semi-honest, one of the three may be
         corrupt); parties that do not compute see nothing but what is opened to them. One sample of discrete Laplace
-        noise is in every cell, known to nobody; its distance from the exact law is in the price. Nothing from which a
-        result follows is sent before this party's ledger has armed.
+        noise is in every cell, known to nobody; its distance from the exact law is in the price. What opens the sum is
+        sent only after every party's ledger has armed, and after the three have compared their transcripts.
     Leaks: the public plan, the number of cells, and who takes part.
-    Cost: `cost`; about half a kilobyte a cell for the noise.
+    Cost: `cost`; most of it for the noise: see `spark_mpc.noise.laplace`.
     Source: Araki et al. 2016; see `spark_mpc.noise` for the noise.
     """
 
@@ -68,7 +68,7 @@ class Replicated:
         return _SharedSum(self, work)
 
     def cost(self, file: FederationFile, recipients: tuple[str, ...], plan: Plan) -> Cost:
-        """Shares towards the three, noise, opening; between them everybody agrees, is ready and takes leave."""
+        """Shares towards the three, noise, opening; rounds of agreement and arming come on top."""
         names, costs = [peer.name for peer in file.parties], Rep3Costs(CHUNK)
         inside = Cost(0, (0,) * PARTIES)
         for number in range(PARTIES):
