@@ -81,8 +81,8 @@ class FederationFile:
         name: what the federation is called.
         parties: at least two; names, addresses and certificates all differ.
         protocol: "additive" (sums, n >= 2 parties) or "rep3" (three of them compute, one of which may be corrupt).
-        colluders: t, how many parties may pool what they know, recipients included; n - 1 unless given. Under rep3 it is
-            1 and counts the three that compute; data parties may join one of them.
+        colluders: t, how many parties may pool what they know, recipients included; n - 1 unless given. Under rep3 it
+            is 1 and counts the three that compute; data parties may join one of them.
         compute: under rep3, the three that compute; all, unless there are more than three parties.
         timeout_seconds: a peer that is silent for longer is lost.
         rendezvous_seconds: how long a party waits for the others to start.
