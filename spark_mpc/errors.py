@@ -62,6 +62,11 @@ class RunAborted(FederationError):
         self.reason = reason
         super().__init__(f"the run was aborted: {reason}")
 
+    @property
+    def retold(self) -> str:
+        """The reason as it is told to others: whoever hears of it here first still learns where it began."""
+        return self.reason
+
 
 class AbortedByPeer(RunAborted):
     """A peer ended the run.
@@ -75,6 +80,11 @@ class AbortedByPeer(RunAborted):
         super().__init__(f"by {peer}: {reason}")
         self.peer = peer
         self.reason = reason
+
+    @property
+    def retold(self) -> str:
+        """See `RunAborted.retold`."""
+        return self.reason if self.reason.startswith("told by ") else f"told by {self.peer}: {self.reason}"
 
 
 class Disagreement(FederationError):

@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 def public_reason(error: BaseException) -> str:
     """What peers are told of a failure: who is lost, who gave up, what differs (all public); else its kind alone."""
-    if isinstance(error, AbortedByPeer):  # whoever hears of it from here first still learns where it began
-        return f"told by {error.peer}: {error.reason}"[:_REASON_CHARACTERS]
+    if isinstance(error, AbortedByPeer):
+        return error.retold[:_REASON_CHARACTERS]
     return str(error)[:_REASON_CHARACTERS] if isinstance(error, Disagreement | PeerLost) else type(error).__name__
 
 

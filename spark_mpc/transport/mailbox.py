@@ -229,8 +229,7 @@ class Mailbox:
             known = self._runs.get(run)
             if known is None:
                 return Status(RunState.UNKNOWN, self.step)
-            told = f"told by {known.ended_by}: {known.reason}" if known.ended_by else known.reason
-            return Status(known.state, self.step, told)
+            return Status(known.state, self.step, known.ending.retold)
 
     def runs_to_watch(self, peer: str, patience_seconds: float) -> list[bytes]:
         """The open runs in which the peer must be watched; waits a while if there are none."""

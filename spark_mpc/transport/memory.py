@@ -114,7 +114,7 @@ class _MemoryLink:
             yield
         except RunAborted as error:
             check()  # it may be our own run that ended while the peer let us wait
-            raise AbortedByPeer(peer, error.reason) from None
+            raise AbortedByPeer(peer, error.retold) from None
         except WireError:
             if self._present.get(peer, (None,))[0] is not mailbox:
                 raise ConnectionResetError from None  # it closed meanwhile

@@ -109,10 +109,15 @@ class Run:
     reason: str = ""
     traffic: Traffic = field(default_factory=Traffic)
 
+    @property
+    def ending(self) -> RunAborted:
+        """Who ended it and why, of a run that was aborted."""
+        return RunAborted(self.reason) if self.ended_by is None else AbortedByPeer(self.ended_by, self.reason)
+
     def require_open(self) -> None:
         """Raise if the run is over."""
         if self.state is RunState.ABORTED:
-            raise RunAborted(self.reason) if self.ended_by is None else AbortedByPeer(self.ended_by, self.reason)
+            raise self.ending
         if self.state is not RunState.OPEN:
             raise WireError("the run is finished: begin a new one")
 

@@ -211,7 +211,7 @@ class TlsServer:
 
     def _refuse(self, connection: Connection, header: Header, error: WireError | RunAborted) -> None:
         ended = isinstance(error, RunAborted)
-        reason = error.reason if isinstance(error, RunAborted) else str(error)
+        reason = error.retold if isinstance(error, RunAborted) else str(error)
         self._reply(connection, header, Kind.ABORT if ended else Kind.REFUSED, encode_reason(reason))
 
     def _reply(self, connection: Connection, header: Header, kind: Kind, payload: bytes = b"") -> None:

@@ -399,6 +399,18 @@ def test_an_abort_that_was_not_heard_is_found_by_asking(parties: list[Endpoint])
         b.receive("c", RUN, "agree", 10)
 
 
+def test_an_abort_heard_from_another_names_who_began_it(parties: list[Endpoint]) -> None:
+    a, b, c = parties
+    for early in (a, c):
+        early.begin(RUN)
+    a.abort(RUN, "too early")
+    with pytest.raises(AbortedByPeer):
+        c.receive("a", RUN, "agree", 10)
+    b.begin(RUN)
+    with pytest.raises(AbortedByPeer, match="by a: too early"):
+        b.send("c", RUN, "agree", b"")
+
+
 def test_the_first_reason_stays(running: list[Endpoint]) -> None:
     a, b, _ = running
     a.abort(RUN, "first")
