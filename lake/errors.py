@@ -5,6 +5,7 @@ SparkMpcError
  |   +- LedgerMissing      no ledger at that path; jobs never create one
  |   +- ClaimLost          the claim is no longer in the state that the step needs
  |       +- LeaseExpired   because its lease ran out before it was armed
+ +- DisclosureRefused      the owner's policy does not let this be opened without noise
  +- VersionUnavailable     no Delta table, no such version, or its files were vacuumed away
  +- SessionError           Spark cannot be started here: no usable Java, or no Delta jars
 """
@@ -15,7 +16,15 @@ from pathlib import Path
 
 from dp.errors import SparkMpcError
 
-__all__ = ["ClaimLost", "LeaseExpired", "LedgerError", "LedgerMissing", "SessionError", "VersionUnavailable"]
+__all__ = [
+    "ClaimLost",
+    "DisclosureRefused",
+    "LeaseExpired",
+    "LedgerError",
+    "LedgerMissing",
+    "SessionError",
+    "VersionUnavailable",
+]
 
 
 class LedgerError(SparkMpcError):
@@ -43,6 +52,22 @@ class ClaimLost(LedgerError):
 
 class LeaseExpired(ClaimLost):
     """A reservation whose lease ran out; its budget is available to others again."""
+
+
+class DisclosureRefused(SparkMpcError):
+    """An opening without noise that the owner's policy does not allow; nothing was opened.
+
+    Args:
+        name: the disclosure.
+        problem: what is not allowed.
+        remedy: what to do about it, with the stanza that a policy file needs.
+    """
+
+    def __init__(self, name: str, problem: str, remedy: str) -> None:
+        self.name = name
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"disclosure {name!r}: {problem}; {remedy}")
 
 
 class VersionUnavailable(SparkMpcError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from dp.accounting.budget import Budget, budget_to_json, fits, same_kind
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable, require_price
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger_rows import (
@@ -41,8 +41,9 @@ class Ledger(BudgetLedger):
         that race never overspend. Armed and spent entries are never refunded; a released entry never comes back,
         whatever the clock does.
     Leaks:
-        To whoever reads the file: prices, purposes, stored releases, and noised vectors (of unfinished runs, and of
-        all runs in which this owner was no recipient). The file is made readable by its owner alone.
+        To whoever reads the file: prices, purposes, stored releases (those of disclosures are exact), and noised
+        vectors (of unfinished runs, and of all runs in which this owner was no recipient). The file is made readable by
+        its owner alone.
     Cost:
         One disk sync per change.
     """
@@ -77,11 +78,12 @@ class Ledger(BudgetLedger):
     def open(cls, path: str | PathLike[str], *, clock: Callable[[], float] = time.time) -> Ledger:
         """Open an existing ledger; entries that are armed count as spent from here on.
 
-        A job that runs meanwhile can still commit what it armed.
+        A job that runs meanwhile can still commit what it armed. A file of an older version is brought to this one
+        in place; nothing in it changes, but an older spark-mpc opens it no more.
 
         Raises:
             LedgerMissing: no such file; a job never makes a budget of its own.
-            LedgerError: not a ledger of this version, or on a network file system.
+            LedgerError: not a ledger, one of a newer version, or on a network file system.
         """
         ledger = cls(LedgerStore(Path(path)), clock)
         ledger._settle()
@@ -156,6 +158,7 @@ class Ledger(BudgetLedger):
         run_id: str,
         purpose: str,
         lease_seconds: float,
+        disclosure: str = "",
     ) -> Claim:
         """Claim part of the budget until the lease runs out; frees expired leases first.
 
@@ -163,28 +166,30 @@ class Ledger(BudgetLedger):
 
         Args:
             request_id: makes the call idempotent: the same id and content give the same claim, debited once.
-            price: of the ledger's kind, above zero.
+            price: of the ledger's kind; above zero, or nothing for a disclosure.
             table: name of the table, for the record.
             data_version: its pinned version, for the record.
             release_key: names the release that is paid for.
             run_id: names the run, for the record.
             purpose: in the caller's words, for the record.
             lease_seconds: how long the claim holds unless armed or renewed; above zero.
+            disclosure: the name of what is opened exactly; "" for what is noised.
 
         Raises:
             BudgetExceeded: less is left; nothing was debited.
             ClaimLost: the request was released before; a new attempt needs a new id.
-            InvalidArgument: a price of another kind or of nothing, an unusable lease, an empty id, or the id of a
-                request with other content.
+            InvalidArgument: a price of another kind, of nothing without a disclosure or of more than nothing with one,
+                a malformed name of a disclosure, an unusable lease, an empty id, or the id of a request with other
+                content.
         """
-        self._check_price(price)
+        self._check_price(price, disclosure)
         if not (math.isfinite(lease_seconds) and lease_seconds > 0):
             raise InvalidArgument("lease_seconds", lease_seconds, "give a finite number of seconds above zero")
         if not request_id:
             raise InvalidArgument(
                 "request_id", request_id, "give a random name, the same one when a request is repeated"
             )
-        request = (run_id, table, data_version, purpose, release_key, write_budget(price))
+        request = (run_id, table, data_version, purpose, release_key, write_budget(price), disclosure)
         with self._store.transaction() as db:
             now = self._reclaim(db)
             if db.execute("SELECT 1 FROM entries WHERE request_id = ?", (request_id,)).fetchone():
@@ -335,12 +340,11 @@ class Ledger(BudgetLedger):
             problem = f"cannot store {len(stored)} bytes in one entry, only {_MOST_BLOB_BYTES}"
             raise LedgerError(self.path, problem, "ask for fewer cells in one release")
 
-    def _check_price(self, price: Budget) -> None:
+    def _check_price(self, price: Budget, disclosure: str) -> None:
         if not same_kind(price, self.capacity):
             kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
             raise InvalidArgument("price", price, f"ledger {str(self.path)!r} takes {kind}")
-        if not any(price.amounts.values()):
-            raise InvalidArgument("price", price, "a claim costs more than nothing")
+        require_price(price, disclosure)
 
     def _check_affordable(self, db: sqlite3.Connection, price: Budget, now: float) -> None:
         """Compare the price with what is left; `now` is the time at which expired leases were reclaimed."""

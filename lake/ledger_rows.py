@@ -23,14 +23,15 @@ __all__ = [
 ]
 
 REQUEST_OF = """
-    SELECT run_id, table_name, data_version, purpose, release_key, price, state FROM entries WHERE request_id = ?
+    SELECT run_id, table_name, data_version, purpose, release_key, price, disclosure, state
+    FROM entries WHERE request_id = ?
 """
 """What a repeated request must repeat exactly, and its state."""
 
 INSERT_ENTRY = """
     INSERT INTO entries (claim_id, request_id, run_id, table_name, data_version, purpose, release_key, price,
-                         state, fence, lease_seconds, lease_expires_at, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', 1, ?, ?, ?, ?)
+                         disclosure, state, fence, lease_seconds, lease_expires_at, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'reserved', 1, ?, ?, ?, ?)
 """
 
 _CLAIM_BY = """
@@ -39,7 +40,8 @@ _CLAIM_BY = """
 """
 
 _ENTRIES = """
-    SELECT claim_id, run_id, table_name, data_version, purpose, price, state, created_at, updated_at, release_key
+    SELECT claim_id, run_id, table_name, data_version, purpose, price, state, created_at, updated_at, release_key,
+           disclosure
     FROM entries ORDER BY number
 """
 
@@ -97,6 +99,7 @@ def read_entries(db: sqlite3.Connection) -> list[Entry]:
             created_at=_iso(row[7]),
             updated_at=_iso(row[8]),
             release_key=row[9],
+            disclosure=row[10],
         )
         for row in db.execute(_ENTRIES)
     ]

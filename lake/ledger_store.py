@@ -15,7 +15,7 @@ from lake.filesystems import refuse_network_file_system
 
 __all__ = ["SCHEMA_VERSION", "LedgerStore"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x6D70634C  # "mpcL": tells a ledger from any other SQLite file
 
 _BUSY_SECONDS = 10.0
@@ -46,6 +46,7 @@ CREATE TABLE entries (
     noised           BLOB,
     created_at       REAL NOT NULL,
     updated_at       REAL NOT NULL,
+    disclosure       TEXT NOT NULL DEFAULT '',
     CHECK (noised IS NULL OR state IN ('armed', 'spent'))
 ) STRICT;
 CREATE INDEX entries_by_state ON entries (state, price, lease_expires_at);
@@ -58,6 +59,9 @@ CREATE TABLE releases (
 ) STRICT;
 """
 
+# What makes the next version of each version.
+_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN disclosure TEXT NOT NULL DEFAULT ''"}
+
 
 class LedgerStore:
     """An open ledger file.
@@ -67,11 +71,11 @@ class LedgerStore:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open an existing ledger.
+        """Open an existing ledger; one of an older schema version is brought to this one.
 
         Raises:
             LedgerMissing: no such file.
-            LedgerError: not a ledger, another schema version, or a network file system.
+            LedgerError: not a ledger, an unknown schema version, or a network file system.
         """
         self.path = path.resolve()
         if not self.path.is_file():
@@ -84,6 +88,7 @@ class LedgerStore:
         try:
             self._check_header()
             _make_durable(self._connection)
+            self._migrate()
         except sqlite3.Error as error:
             self._connection.close()
             raise LedgerError(self.path, f"not a ledger ({error})", "give the path of a ledger file") from None
@@ -157,13 +162,27 @@ class LedgerStore:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
+    def _migrate(self) -> None:
+        """All steps in one transaction: of processes that open an old ledger together one takes them, or nobody."""
+        if self._version() == SCHEMA_VERSION:
+            return
+        with self.transaction() as db:
+            self._check_header()  # again, under the lock: another process may have been here
+            for version in range(self._version(), SCHEMA_VERSION):
+                db.execute(_MIGRATIONS[version])
+                db.execute(f"PRAGMA user_version = {version + 1}")
+
+    def _version(self) -> int:
+        found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        return found
+
     def _check_header(self) -> None:
         application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-        found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        found = self._version()
         if application != _APPLICATION_ID:
             raise LedgerError(self.path, "not a ledger", "give the path of a ledger file")
-        if found != SCHEMA_VERSION:
-            problem = f"has schema version {found}, this library reads {SCHEMA_VERSION}"
+        if found not in (*_MIGRATIONS, SCHEMA_VERSION):
+            problem = f"has schema version {found}, this library reads {min(_MIGRATIONS)} to {SCHEMA_VERSION}"
             raise LedgerError(self.path, problem, "use the version of spark-mpc that wrote it")
 
     def _check_in_place(self) -> None:

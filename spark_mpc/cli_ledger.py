@@ -103,7 +103,8 @@ def _renyi(epsilon: str, delta: str, orders: str) -> RenyiDP:
 
 def _line(entry: Entry) -> tuple[str, ...]:
     created = entry.created_at.partition(".")[0]
-    return created, entry.state, str(entry.price), entry.table, entry.data_version, entry.purpose, entry.run_id
+    price = f"exact: {entry.disclosure}" if entry.disclosure else str(entry.price)
+    return created, entry.state, price, entry.table, entry.data_version, entry.purpose, entry.run_id
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -6,19 +6,24 @@ The life of an entry, each arrow one durable and atomic write:
                   |
                   +-- release, or an expired lease --> released
 
-Armed and spent entries are never refunded. Implementations live in `lake`.
+Armed and spent entries are never refunded. What is opened without noise stands in the ledger too, under the name of a
+disclosure: its price is nothing, because no amount of budget would be enough. Implementations live in `lake`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from dp.accounting.budget import Budget
+from dp.errors import InvalidArgument
 
-__all__ = ["BudgetLedger", "Claim", "Entry", "EntryState", "Resumable"]
+__all__ = ["BudgetLedger", "Claim", "Entry", "EntryState", "Resumable", "disclosure_name", "require_price"]
 
 EntryState = Literal["reserved", "armed", "spent", "released"]
+
+_DISCLOSURE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Claim:
         claim_id: the entry.
         ledger_id: the ledger that it stands in.
         request_id: what the caller named the request; asking again with it gives this claim again.
-        price: what the entry costs.
+        price: what the entry costs; nothing for a disclosure.
         release_key: names the release that is paid for: same key, same answer.
         fence: grows with every renewal; only the holder of the newest ticket may arm, renew or release.
         lease_expires_at: seconds since the epoch, by the ledger's clock.
@@ -67,11 +72,12 @@ class Entry:
         table: name of the table that was read.
         data_version: the pinned version of that table.
         purpose: why, in the caller's words.
-        price: what it costs.
+        price: what it costs; nothing for a disclosure.
         state: "reserved", "armed", "spent" or "released"; only a released entry is free.
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC; the last change of state or lease.
         release_key: names the release that was paid for.
+        disclosure: "" for what is noised; else the name of the disclosure, which is opened exactly.
     """
 
     claim_id: str
@@ -84,6 +90,40 @@ class Entry:
     created_at: str
     updated_at: str
     release_key: str
+    disclosure: str
+
+
+def disclosure_name(value: object, parameter: str) -> str:
+    """`value` if it can be a disclosure's name: small letters, digits, `-` and `_`, 1 to 64 of them.
+
+    Raises:
+        InvalidArgument: otherwise.
+    """
+    if not isinstance(value, str) or not _DISCLOSURE_NAME.fullmatch(value):
+        raise InvalidArgument(parameter, value, 'a disclosure\'s name looks like "exposure-2026": a-z, 0-9, - and _')
+    return value
+
+
+def require_price(price: Budget, disclosure: str) -> None:
+    """Nothing is the price of a disclosure, and of a disclosure alone.
+
+    Args:
+        price: what is offered.
+        disclosure: as in `Entry`.
+
+    Raises:
+        InvalidArgument: nothing for what is noised, a price for what is opened exactly, or a malformed name.
+    """
+    costs = any(price.amounts.values())
+    if disclosure == "":
+        if not costs:
+            remedy = "a claim costs more than nothing, unless it names a disclosure, which is opened exactly"
+            raise InvalidArgument("price", str(price), remedy)
+        return
+    name = disclosure_name(disclosure, "disclosure")
+    if costs:
+        remedy = f"no price pays for disclosure {name!r}, which is opened exactly: give summed((), ledger.capacity)"
+        raise InvalidArgument("price", str(price), remedy)
 
 
 class BudgetLedger(Protocol):
@@ -128,8 +168,12 @@ class BudgetLedger(Protocol):
         run_id: str,
         purpose: str,
         lease_seconds: float,
+        disclosure: str = "",
     ) -> Claim:
-        """Claim part of the budget for as long as the lease runs; the same request id gives the same claim."""
+        """Claim part of the budget for as long as the lease runs; the same request id gives the same claim.
+
+        A price of nothing is accepted exactly when a disclosure is named, and a disclosure's price must be nothing.
+        """
 
     def renew(self, claim: Claim) -> Claim:
         """Start a running lease afresh; earlier tickets of the claim are void."""

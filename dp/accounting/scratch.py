@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from dp.accounting.budget import Budget, budget_to_json, fits, left_after, same_kind, summed
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, require_price
 from dp.errors import BudgetExceeded, InvalidArgument
 
 __all__ = ["ScratchLedger"]
@@ -95,12 +95,13 @@ class ScratchLedger(BudgetLedger):
         run_id: str,
         purpose: str,
         lease_seconds: float,
+        disclosure: str = "",
     ) -> Claim:
         """Claim part of the budget; the same request id gives the same claim.
 
         Raises:
             BudgetExceeded: less is left.
-            InvalidArgument: a price of another kind.
+            InvalidArgument: a price of another kind, of nothing without a disclosure, or of more than nothing with one.
         """
         if request_id in self._lines:
             return self._lines[request_id].claim
@@ -108,6 +109,7 @@ class ScratchLedger(BudgetLedger):
             kind = f"{type(self._capacity).__name__} prices only, each of {', '.join(self._capacity.amounts)}"
             remedy = f"this ledger takes {kind}"
             raise InvalidArgument("price", str(price), remedy)
+        require_price(price, disclosure)
         remaining = self.remaining()
         if not fits(price, remaining):
             raise BudgetExceeded(f"asked {price}, remaining {remaining} of {self._capacity} on a scratch ledger")
@@ -122,6 +124,7 @@ class ScratchLedger(BudgetLedger):
             created_at=now,
             updated_at=now,
             release_key=release_key,
+            disclosure=disclosure,
         )
         self._lines[request_id] = _Line(claim, entry)
         return claim

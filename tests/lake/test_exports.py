@@ -9,10 +9,12 @@ def test_exports_are_pinned() -> None:
     assert lake.__all__ == [
         "Balance",
         "ClaimLost",
+        "DisclosureRefused",
         "LeaseExpired",
         "Ledger",
         "LedgerError",
         "LedgerMissing",
+        "Policy",
         "SessionError",
         "Table",
         "VersionUnavailable",

@@ -54,7 +54,13 @@ def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
 
 
 def reserve(
-    ledger: BudgetLedger, request_id: str, price: Budget | str = "0.1", *, key: str = "key", lease_seconds: float = 60
+    ledger: BudgetLedger,
+    request_id: str,
+    price: Budget | str = "0.1",
+    *,
+    key: str = "key",
+    lease_seconds: float = 60,
+    disclosure: str = "",
 ) -> Claim:
     return ledger.reserve(
         request_id=request_id,
@@ -65,6 +71,7 @@ def reserve(
         run_id="run",
         purpose="a test",
         lease_seconds=lease_seconds,
+        disclosure=disclosure,
     )
 
 
@@ -408,7 +415,7 @@ def test_another_schema_version_is_named(ledger: Ledger, path: Path) -> None:
     ledger.close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(LedgerError, match="schema version 7, this library reads 1"):
+    with pytest.raises(LedgerError, match="schema version 7, this library reads 1 to 2"):
         Ledger.open(path)
 
 
@@ -494,6 +501,7 @@ def test_export_is_exact(ledger: Ledger) -> None:
         "created_at": "1970-01-12T13:46:40.000+00:00",
         "updated_at": "1970-01-12T13:46:40.000+00:00",
         "release_key": "key",
+        "disclosure": "",
         "kind": "pure",
         "epsilon": "1/3",
     }

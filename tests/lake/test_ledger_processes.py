@@ -25,7 +25,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> list[str]:
     """What the process printed until it ended; its pipes are closed."""
-    printed, _ = process.communicate()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.close()
+    printed = process.stdout.read()  # not communicate(), which forgets what readline has buffered
+    process.stdout.close()
+    process.wait()
     return printed.split()
 
 

@@ -115,6 +115,20 @@ def test_show(used: Path) -> None:
     assert all("visits" in line and "t@3" in line and "a test" in line for line in lines[7:])
 
 
+def test_a_disclosure_is_shown_by_its_name_and_exported(path: Path) -> None:
+    with Ledger.create(path, capacity=PureDP("2")) as ledger:
+        reserve(ledger, "noised", "0.5", lease_seconds=1e6)
+        reserve(ledger, "exact", PureDP(0), lease_seconds=1e6, disclosure="exposure-2026")
+    lines = run("show", path).output.splitlines()
+    assert lines[3:5] == ["reserved   epsilon=0.5", "remaining  epsilon=1.5"]
+    price, table = lines[6].index("price"), lines[6].index("table")
+    assert [line[price:table].rstrip() for line in lines[7:]] == ["epsilon=0.5", "exact: exposure-2026"]
+    as_csv = list(csv.DictReader(run("export", path).output.splitlines()))
+    as_json = [json.loads(line) for line in run("export", path, "--format", "json").output.splitlines()]
+    assert as_csv == as_json
+    assert [(row["disclosure"], row["epsilon"]) for row in as_csv] == [("", "1/2"), ("exposure-2026", "0")]
+
+
 def test_show_of_an_unused_ledger(path: Path) -> None:
     Ledger.create(path, capacity=ZCDP("1")).close()
     assert run("show", path).output.splitlines()[1:] == [

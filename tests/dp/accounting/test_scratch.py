@@ -12,7 +12,9 @@ from dp.accounting.scratch import ScratchLedger
 from dp.errors import BudgetExceeded, InvalidArgument
 
 
-def claimed(ledger: ScratchLedger, price: Budget, request_id: str = "r", release_key: str = "k") -> Claim:
+def claimed(
+    ledger: ScratchLedger, price: Budget, request_id: str = "r", release_key: str = "k", disclosure: str = ""
+) -> Claim:
     return ledger.reserve(
         request_id=request_id,
         price=price,
@@ -22,6 +24,7 @@ def claimed(ledger: ScratchLedger, price: Budget, request_id: str = "r", release
         run_id="run",
         purpose="test",
         lease_seconds=1,
+        disclosure=disclosure,
     )
 
 
@@ -67,6 +70,21 @@ def test_no_more_than_the_capacity_and_no_other_kind() -> None:
         claimed(ledger, ZCDP(1), "another")
     with pytest.raises(InvalidArgument, match="another ledger"):
         ledger.arm(claimed(ScratchLedger(PureDP(1)), PureDP(1)), b"")
+
+
+def test_a_disclosure_costs_nothing_and_nothing_else_does() -> None:
+    ledger = ScratchLedger(PureDP(1))
+    ledger.arm(claimed(ledger, PureDP(1)), b"")
+    exact = claimed(ledger, PureDP(0), "exact", "k2", "exposure-2026")
+    ledger.arm(exact, b"")
+    ledger.commit(exact, b"exactly")
+    assert ledger.stored_release("k2") == b"exactly"
+    assert (ledger.spent(), ledger.remaining()) == (PureDP(1), PureDP(0))
+    assert [row["disclosure"] for row in ledger.export_rows()] == ["", "exposure-2026"]
+    with pytest.raises(InvalidArgument, match="unless it names a disclosure"):
+        claimed(ledger, PureDP(0), "free")
+    with pytest.raises(InvalidArgument, match="no price pays for disclosure"):
+        claimed(ledger, PureDP(1), "paid", "k3", "exposure-2026")
 
 
 @pytest.mark.parametrize("like", [PureDP(1), ApproxDP(1, "0.1"), ZCDP(0), RenyiDP({2: 1, "7/2": 0})], ids=str)
