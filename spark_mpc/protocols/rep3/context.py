@@ -20,6 +20,9 @@ PARTIES = 3
 CHUNK = 1 << 17
 """Elements that go through all rounds of an operation together: 1 MiB a message, which stays in cache."""
 
+CACHED = 1 << 15
+"""Elements of a chunk that are computed together: what one pass leaves is in the cache when the next begins."""
+
 WINDOW = 16
 """Chunks that a party sends ahead of those that it has received. Three parties that are all this far ahead of each
 other have 16 MiB on the way: less than a channel takes before a send waits, so that they never wait for one another."""
@@ -101,16 +104,22 @@ class Context:
             name: of the messages.
             length: elements.
             dtype: of an element.
-            part_of: this party's part of a slice, with its share of zeros inside.
+            part_of: this party's part of a slice of at most `CACHED` elements, with its share of zeros inside.
         """
         label = self.label(name)
-        slices = [slice(start, min(start + self.chunk, length)) for start in range(0, length, self.chunk)]
+        slices = list(_cut(slice(0, length), self.chunk))
         mine, received = np.empty(length, dtype), np.empty(length, dtype)
         for number, piece in enumerate(slices):
             if number >= WINDOW:
                 self.channel.receive(self.next, label, received[slices[number - WINDOW]])
-            mine[piece] = part_of(piece)
+            for cached in _cut(piece, CACHED):
+                mine[cached] = part_of(cached)
             self.channel.send(self.previous, label, mine[piece])
         for piece in slices[-WINDOW:]:
             self.channel.receive(self.next, label, received[piece])
         return mine, received
+
+
+def _cut(whole: slice, length: int) -> Iterator[slice]:
+    """A slice in pieces of at most `length` elements."""
+    return (slice(start, min(start + length, whole.stop)) for start in range(whole.start, whole.stop, length))

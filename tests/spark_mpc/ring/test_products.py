@@ -79,7 +79,8 @@ def test_empty_matrices(product, shape):
 def test_what_numba_compiles_is_right_without_it(x, y):
     out = np.full((3, 2), np.uint64(7))
     with np.errstate(over="ignore"):
-        products._add_product(x, y, out)
+        products._subtract_pairs(x, y, out)
+        products._add_pairwise(x, y, out)
     assert np.array_equal(out, exactly(x, y) + np.uint64(7))
 
 
@@ -89,3 +90,10 @@ def test_one_product_too_many_would_be_rounded(monkeypatch):
     x, y = np.full((1, 8191), greatest), np.full((8191, 1), greatest)
     x[0, 0] = y[0, 0] = np.uint64(2**22 + 1)
     assert not np.array_equal(by(add_matrix_product_by_digits)(x, y), exactly(x, y))
+
+
+def test_without_numba_blas_does_it(monkeypatch):
+    monkeypatch.setattr(products, "_compiled", lambda kernel: None)
+    words = np.random.default_rng(4).integers(0, 2**64, 20, dtype=np.uint64)
+    x, y = words[:12].reshape(3, 4), words[12:].reshape(4, 2)
+    assert np.array_equal(by(add_matrix_product)(x, y), exactly(x, y))
