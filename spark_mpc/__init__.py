@@ -28,6 +28,10 @@ from spark_mpc.errors import (
 )
 from spark_mpc.federated_frame import DISJOINT, FederatedFrame, FederatedQuery, Overlap
 from spark_mpc.federation import Federation, Study
+from spark_mpc.programs.expressions import SecretBits, SecretInts, select
+from spark_mpc.programs.inputs import secret
+from spark_mpc.programs.program import Program, program
+from spark_mpc.programs.release import ProgramRelease
 
 __all__ = [
     "DISJOINT",
@@ -40,11 +44,18 @@ __all__ = [
     "FederationError",
     "Overlap",
     "PeerLost",
+    "Program",
+    "ProgramRelease",
     "RunAborted",
+    "SecretBits",
+    "SecretInts",
     "SignatureRefused",
     "Study",
     "WireError",
     "__version__",
     "dp",
     "lake",
+    "program",
+    "secret",
+    "select",
 ]

@@ -73,7 +73,7 @@ def greet(party: Party, task: Task, source: Source) -> Greeting:
     mine = Hello(
         party=party.name,
         version=__version__,
-        protocol=task.protocol.name,
+        protocol=task.protocol,
         federation=party.federation.public(),
         task=shortened(task.to_json()),
         data_version=source.data_version,

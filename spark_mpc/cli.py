@@ -44,7 +44,7 @@ def main() -> None:
     help="Where the key and the certificate go.  [default: here]",
 )
 @click.option(
-    "--protocol", type=click.Choice(["additive", "rep3"]), default="additive", help="Of a new federation file."
+    "--protocol", type=click.Choice(["additive", "rep3", "auto"]), default="additive", help="Of a new federation file."
 )
 @click.option("--valid-days", default=730, show_default=True, help="How long the certificate is valid.")
 def init(*, name: str, address: str, federation_path: Path, directory: Path, protocol: str, valid_days: int) -> None:

@@ -21,6 +21,8 @@ _EXAMPLES = {
     "word_count": "word_count.job",
     "health_insurance.one_lake": "health_insurance.one_lake",
     "airports.one_lake": "airports.one_lake",
+    "innerprod": "programs.innerprod",
+    "mult3": "programs.mult3",
 }
 """What may be run -> its module, below the examples."""
 
@@ -49,13 +51,21 @@ def examples_package() -> str:
     help="How parties compute (not on one lake); default: additive.",
 )
 @click.option("--epsilon", help="What it costs; default: the example's own.")
+@click.option("--exact", metavar="NAME", help="Open without noise, as a disclosure (innerprod and mult3 only).")
 @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook (not on one lake).")
 @click.option("--output", type=click.Path(file_okay=False), help="Lakes, ledgers, logs; default: the example's own.")
 def demo(
-    *, example: str, parties: str | None, protocol: str | None, epsilon: str | None, local: bool, output: str | None
+    *,
+    example: str,
+    parties: str | None,
+    protocol: str | None,
+    epsilon: str | None,
+    exact: str | None,
+    local: bool,
+    output: str | None,
 ) -> None:
     """Run EXAMPLE: with several parties by default one process each, over mutual TLS; or on one lake."""
-    given = {"--parties": parties, "--protocol": protocol, "--epsilon": epsilon, "--output": output}
+    given = {"--parties": parties, "--protocol": protocol, "--epsilon": epsilon, "--exact": exact, "--output": output}
     arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
     _run(example, [*arguments, *(["--local"] if local else [])])
 

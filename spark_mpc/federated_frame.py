@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self, overload
 
@@ -17,13 +16,14 @@ from dp.frames.grouped import GroupedFrame, PrivateQuery
 from dp.planning.aggregates import Aggregate
 from dp.planning.explanation import Explanation, explain_plan
 from dp.planning.keys import PrivateKeys
-from dp.planning.plan import Plan, guarantee, make_plan
+from dp.planning.plan import NoiseParties, Plan, guarantee, make_plan
 from dp.planning.query import NoiseFamily
-from spark_mpc.errors import RunAborted
 from spark_mpc.federation_file import FederationFile
-from spark_mpc.party import Party, Task
-from spark_mpc.run import run_party
+from spark_mpc.party import Party
+from spark_mpc.run import Outcome, run_party, run_together
 from spark_mpc.sums.base import SumProtocol
+from spark_mpc.sums.picking import Picked, pick
+from spark_mpc.sums.task import QueryTask
 
 __all__ = ["DISJOINT", "FederatedFrame", "FederatedGroups", "FederatedQuery", "Means", "Overlap"]
 
@@ -54,14 +54,26 @@ class Means:
     Attributes:
         file: the federation's rules.
         parties: those that run in this process.
-        protocol: how vectors are added up.
+        protocols: how vectors may be added up; the planner picks one for each query.
         spark: the session in which releases appear.
     """
 
     file: FederationFile = field(repr=False)
     parties: tuple[Party, ...] = field(repr=False)
-    protocol: SumProtocol = field(repr=False)
+    protocols: tuple[SumProtocol, ...] = field(repr=False)
     spark: SparkSession = field(repr=False)
+
+    def recipients(self, chosen: Sequence[str] | None) -> tuple[str, ...]:
+        """Those to which a result is opened, in the order of their names; everybody where none are chosen.
+
+        Raises:
+            InvalidArgument: nobody, or somebody who is no party.
+        """
+        everybody = tuple(peer.name for peer in self.file.parties)
+        named = everybody if chosen is None else tuple(sorted(set(chosen)))
+        if not named or not set(named) <= set(everybody):
+            raise InvalidArgument("recipients", chosen, f"name at least one of {list(everybody)}")
+        return named
 
 
 @dataclass(frozen=True)
@@ -185,15 +197,16 @@ class FederatedQuery:
         """Plan, price, expected error, protocol cost and leakage, before any row is read or any peer is asked."""
         means, (query, *_) = self.frame.means, self.queries.values()
         file = means.file
-        plan = self._plan(query, epsilon, delta, rho)
-        opened_to = self._recipients(recipients)
-        cost = means.protocol.cost(file, opened_to, plan)
+        opened_to = means.recipients(recipients)
+        picked = self._picked(query, epsilon, delta, rho, opened_to)
+        plan, protocol, cost = picked.plan, picked.protocol, picked.cost
         sources = tuple(f"{party}: {q.frame.description}" for party, q in self.queries.items())
         others = [peer.name for peer in file.parties if peer.name not in self.queries]
         secret = (f"{', '.join(others)}: their part of {self.frame.name!r}, secret",) if others else ()
         more = {
             "Protocol": (
-                f"{means.protocol.name}, {len(file.parties)} parties, {means.protocol.trust(file)}",
+                f"{protocol.name}, {len(file.parties)} parties, {protocol.trust(file)}",
+                *(f"picked among {line}" for line in picked.why),
                 f"{plan.noise.copies} noise parts, of which {plan.noise.honest} suffice alone",
                 f"{cost.rounds} rounds, {max(cost.sent_bytes):,} bytes of shares sent by a party",
             ),
@@ -254,44 +267,35 @@ class FederatedQuery:
             Disagreement: a peer means something else; nothing was shared or paid.
             PeerLost, AbortedByPeer: ledgers that had armed have paid in full, the others nothing; run it again.
 
-        Guarantees: the release satisfies the guarantee towards any coalition of up to t parties, recipients included.
+        Guarantees: the release satisfies the guarantee towards any coalition, recipients included, that the protocol
+            stands: `explain` names both.
         """
-        opened_to = self._recipients(recipients)
         means = self.frame.means
+        opened_to = means.recipients(recipients)
 
-        def run(party: Party) -> Release | None:
-            query = self.queries[party.name]
-            plan = self._plan(query, epsilon, delta, rho)
-            task = Task(self.frame.name, plan, opened_to, means.protocol)
-            return run_party(party, task, query.frame.source, staging)
+        picked = {party: self._picked(query, epsilon, delta, rho, opened_to) for party, query in self.queries.items()}
 
-        return _everybody(run, means.parties)
+        def run(party: Party) -> Outcome | None:
+            task = QueryTask(self.frame.name, picked[party.name].plan, opened_to, picked[party.name].protocol)
+            return run_party(party, task, self.queries[party.name].frame.source, staging)
 
-    def _plan(self, query: PrivateQuery, epsilon: Exact | None, delta: Exact, rho: Exact | None) -> Plan:
-        file = self.frame.means.file
-        parties = len(file.parties)
-        return make_plan(
-            query.query,
-            guarantee(epsilon, delta, rho),
-            parties=parties,
-            parties_per_unit=self.frame.parties_per_unit,
-            noise=self.frame.means.protocol.noise_parties(file),
-        )
+        outcome, plan = run_together(run, means.parties), next(iter(picked.values())).plan
+        if outcome is None:
+            return None
+        return Release.of(plan, outcome.stored, means.spark, outcome.price, paid_before=outcome.paid_before)
 
-    def _recipients(self, recipients: Sequence[str] | None) -> tuple[str, ...]:
-        everybody = tuple(peer.name for peer in self.frame.means.file.parties)
-        chosen = everybody if recipients is None else tuple(sorted(set(recipients)))
-        if not chosen or not set(chosen) <= set(everybody):
-            raise InvalidArgument("recipients", recipients, f"name at least one of {list(everybody)}")
-        return chosen
+    def _picked(
+        self, query: PrivateQuery, epsilon: Exact | None, delta: Exact, rho: Exact | None, opened_to: tuple[str, ...]
+    ) -> Picked:
+        means, asked = self.frame.means, guarantee(epsilon, delta, rho)
 
+        def make(noise: NoiseParties) -> Plan:
+            return make_plan(
+                query.query,
+                asked,
+                parties=len(means.file.parties),
+                parties_per_unit=self.frame.parties_per_unit,
+                noise=noise,
+            )
 
-def _everybody(run: Callable[[Party], Release | None], parties: Sequence[Party]) -> Release | None:
-    """Run every party of this process at once; the first recipient's release is returned."""
-    with ThreadPoolExecutor(len(parties)) as pool:
-        futures = [pool.submit(run, party) for party in parties]
-    errors = [error for future in futures if (error := future.exception()) is not None]
-    # the cause, not its echo at the parties that were told of it
-    for error in sorted(errors, key=lambda error: isinstance(error, RunAborted)):
-        raise error
-    return next((release for future in futures if (release := future.result()) is not None), None)
+        return pick(means.protocols, means.file, opened_to, make)

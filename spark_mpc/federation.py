@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
 from dp.execution.local import LONG_CELLS
+from lake.policy import Policy
 from lake.table import Table
 from spark_mpc.federated_frame import FederatedFrame, Means, Overlap
 from spark_mpc.federation_file import FederationFile, Peer
@@ -32,7 +33,11 @@ __all__ = ["Federation", "Study"]
 
 _LOG = logging.getLogger("spark_mpc")
 
-_PROTOCOLS: Mapping[str, Callable[[], SumProtocol]] = {"additive": Additive, "rep3": Replicated}
+_PROTOCOLS: Mapping[str, tuple[SumProtocol, ...]] = {
+    "additive": (Additive(),),
+    "rep3": (Replicated(),),
+    "auto": (Additive(), Replicated()),
+}
 
 Progress = Callable[[str, str], None]
 """Called with (party, step) whenever a party that runs in this process enters a step."""
@@ -85,9 +90,9 @@ class Federation:
 
         Args:
             names: of the parties, at least two.
-            protocol: "additive" or "rep3".
-            colluders: t, how many of them may collude; default: all but one, one under rep3.
-            compute: under rep3, the three that compute, of more.
+            protocol: "additive", "rep3", or "auto": for each query the one of less noise.
+            colluders: t, how many of them may collude; default: all but one; one under rep3.
+            compute: unless additive, the three that compute, of more.
         """
         identities = tuple(Identity.create(name, valid_days=1) for name in sorted(names))
         peers = tuple(
@@ -103,6 +108,7 @@ class Federation:
         ledger: BudgetLedger | Mapping[str, BudgetLedger],
         progress: Progress | None = None,
         listen: str | None = None,
+        policy: Policy | Mapping[str, Policy] | None = None,
     ) -> Study:
         """A session, to be used in a `with` statement, entered after Spark has started.
 
@@ -111,9 +117,11 @@ class Federation:
             ledger: this party's; under `local`, a mapping from party to ledger.
             progress: called with (party, step); default: the log "spark_mpc" at level INFO.
             listen: "host:port" to listen on where that is not the address in the file, such as behind NAT.
+            policy: what this owner lets be opened without noise, `lake.Policy.load(path)`; default: nothing. Under
+                `local`, a mapping from party to policy, or one for all.
 
         Raises:
-            InvalidArgument: not exactly one ledger for every party of this process.
+            InvalidArgument: not exactly one ledger for every party of this process, or a policy that is none.
         """
         names = [identity.name for identity in self.identities]
         ledgers = ledger if isinstance(ledger, Mapping) else dict.fromkeys(names[:1], ledger)
@@ -121,7 +129,10 @@ class Federation:
             raise InvalidArgument("ledger", str(ledger), "open it first: lake.Ledger.open(path)")
         if sorted(ledgers) != names or len({given.ledger_id for given in ledgers.values()}) < len(names):
             raise InvalidArgument("ledger", sorted(ledgers), f"give one ledger for each of {names}, all different")
-        return Study(self, spark, ledgers, progress or _logged, listen=listen)
+        policies = policy if isinstance(policy, Mapping) else dict.fromkeys(names, policy or Policy())
+        if not policies.keys() <= set(names) or not all(isinstance(given, Policy) for given in policies.values()):
+            raise InvalidArgument("policy", str(policy), f"give lake.Policy.load(path), or one for each of {names}")
+        return Study(self, spark, ledgers, progress or _logged, listen=listen, policies=policies)
 
 
 def _logged(party: str, step: str) -> None:
@@ -141,11 +152,14 @@ class Study:
         listen: str | None = None,
         protocol: SumProtocol | None = None,
         long_cells: int = LONG_CELLS,
+        policies: Mapping[str, Policy] | None = None,
     ) -> None:
         self.federation = federation
         self.spark = spark
         self._ledgers, self._progress, self._listen = ledgers, progress, listen
-        self._protocol, self._long_cells = protocol or _PROTOCOLS[federation.file.protocol](), long_cells
+        self._policies = policies or {}
+        self._protocols = (protocol,) if protocol else _PROTOCOLS[federation.file.protocol]
+        self._long_cells = long_cells
         self._open = ExitStack()
         self.parties: tuple[Party, ...] = ()
 
@@ -195,7 +209,7 @@ class Study:
         frames = {party: tables[party].private() for party in names}
         everybody = len(self.federation.file.parties)
         at_most = min((overlap or Overlap(everybody)).at_most, everybody)
-        means = Means(self.federation.file, self.parties, self._protocol, self.spark)
+        means = Means(self.federation.file, self.parties, self._protocols, self.spark)
         return FederatedFrame(means, name, frames, at_most)
 
     def _transports(self) -> dict[str, Transport]:
@@ -217,4 +231,5 @@ class Study:
             self._ledgers[identity.name],
             lambda step: self._progress(identity.name, step),
             self._long_cells,
+            self._policies.get(identity.name, Policy()),
         )

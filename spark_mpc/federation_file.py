@@ -4,7 +4,7 @@ One self-contained TOML file, the same at all parties; the certificates stand in
 
     [federation]
     name = "insurers"
-    protocol = "additive"               # or "rep3", with compute = ["insurer_a", "insurer_b", "insurer_c"]
+    protocol = "additive"               # or "rep3" or "auto", with compute = ["insurer_a", "insurer_b", "insurer_c"]
     timeout_seconds = 60
 
     [party.insurer_a]
@@ -33,7 +33,7 @@ from spark_mpc.identity import certificate_name, fingerprint, party_name, read_c
 
 __all__ = ["FederationFile", "Peer", "add_party", "differences", "split_address"]
 
-_PROTOCOLS = ("additive", "rep3")
+_PROTOCOLS = ("additive", "rep3", "auto")
 _COMPUTE_PARTIES = 3
 _RULES = {"name", "protocol", "colluders", "compute", "timeout_seconds", "rendezvous_seconds"}
 _STANZA = {"address", "certificates"}
@@ -80,10 +80,11 @@ class FederationFile:
     Args:
         name: what the federation is called.
         parties: at least two; names, addresses and certificates all differ.
-        protocol: "additive" (sums, n >= 2 parties) or "rep3" (three of them compute, one of which may be corrupt).
+        protocol: "additive" (sums, n >= 2 parties), "rep3" (three of them compute, one of which may be corrupt), or
+            "auto" (for each query the one of less noise, under its assumption).
         colluders: t, how many parties may pool what they know, recipients included; n - 1 unless given. Under rep3 it
             is 1 and counts the three that compute; data parties may join one of them.
-        compute: under rep3, the three that compute; all, unless there are more than three parties.
+        compute: under rep3 and auto, the three that compute; all, unless there are more than three parties.
         timeout_seconds: a peer that is silent for longer is lost.
         rendezvous_seconds: how long a party waits for the others to start.
 
@@ -110,7 +111,9 @@ class FederationFile:
         for parameter in ("timeout_seconds", "rendezvous_seconds"):
             _require_seconds(parameter, getattr(self, parameter))
         object.__setattr__(self, "compute", self._compute_parties())
-        greatest = len(self.parties) - 1 if self.protocol == "additive" else 1
+        if self.protocol == "auto" and self.colluders is not None:
+            raise InvalidArgument("colluders", self.colluders, 'leave it out, or choose "additive" or "rep3"')
+        greatest = 1 if self.protocol == "rep3" else len(self.parties) - 1
         if not isinstance(self.t, int) or isinstance(self.t, bool) or not 1 <= self.t <= greatest:
             raise InvalidArgument(
                 "colluders", self.colluders, f"give a whole number from 1 to {greatest}, or leave it out"
@@ -149,11 +152,11 @@ class FederationFile:
         """The greatest number of parties that may collude, recipients included."""
         if self.colluders is not None:
             return self.colluders
-        return len(self.parties) - 1 if self.protocol == "additive" else 1
+        return 1 if self.protocol == "rep3" else len(self.parties) - 1
 
     def _compute_parties(self) -> tuple[str, ...]:
         names = tuple(peer.name for peer in self.parties)
-        if self.protocol != "rep3":
+        if self.protocol == "additive":
             if self.compute:
                 raise InvalidArgument("compute", list(self.compute), 'it belongs to protocol = "rep3": leave it out')
             return ()

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from dp.accounting.budget import Budget
 from dp.accounting.ledger import BudgetLedger
-from dp.execution.local import LONG_CELLS
-from dp.planning.plan import Plan
+from dp.execution.local import LONG_CELLS, Vector
+from dp.execution.one_lake import Source
+from dp.execution.release import StoredRelease
+from lake.policy import Policy
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.identity import Identity
-from spark_mpc.sums.base import SumProtocol
+from spark_mpc.sums.base import Joint, Work
 from spark_mpc.transport.base import Transport
 
 __all__ = ["STEPS", "Party", "Task"]
 
-STEPS = ("agree", "reserve", "local", "share", "noise", "ready", "arm", "open", "commit", "release")
+STEPS = ("agree", "reserve", "local", "share", "compute", "noise", "ready", "arm", "open", "commit", "release")
 """The steps that a party reports, in their order."""
 
 
@@ -30,6 +34,7 @@ class Party:
         ledger: this owner's budget.
         progress: called with every step that is entered.
         long_cells: vectors of more cells are noised and masked on executors.
+        policy: what this owner lets be opened without noise.
     """
 
     identity: Identity = field(repr=False)
@@ -38,6 +43,7 @@ class Party:
     ledger: BudgetLedger = field(repr=False)
     progress: Callable[[str], None] = field(repr=False)
     long_cells: int = LONG_CELLS
+    policy: Policy = field(default_factory=Policy, repr=False)
 
     @property
     def name(self) -> str:
@@ -51,22 +57,55 @@ class Party:
         self.progress(step)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What all parties must ask alike.
+class Task(Protocol):
+    """What all parties must ask alike: a query over all their tables, or a program over secret inputs."""
 
-    Attributes:
-        contribution: the name under which the tables were contributed.
-        plan: the calibrated plan.
-        recipients: the parties to which the result is opened, in the order of their names.
-        protocol: how vectors are added up.
-    """
+    @property
+    def protocol(self) -> str:
+        """The name of how it is computed; two protocols never meet."""
 
-    contribution: str
-    plan: Plan
-    recipients: tuple[str, ...]
-    protocol: SumProtocol
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The parties to which the cells are opened, in the order of their names."""
+
+    @property
+    def length(self) -> int:
+        """Cells that are opened."""
+
+    @property
+    def purpose(self) -> str:
+        """What a ledger's entry says of it."""
+
+    @property
+    def disclosure(self) -> str:
+        """The name under which cells are opened without noise; "" where they are noised."""
 
     def to_json(self) -> dict[str, object]:
         """Its public fields."""
-        return {"contribution": self.contribution, "recipients": list(self.recipients), **self.plan.to_json()}
+
+    def price(self, like: Budget) -> Budget:
+        """What a ledger of this kind pays.
+
+        Raises:
+            InvalidArgument: this kind cannot express it.
+        """
+
+    def require_permission(self, policy: Policy) -> None:
+        """An owner's word on what would be opened without noise.
+
+        Raises:
+            DisclosureRefused: the owner's policy does not list it.
+        """
+
+    def exact(self, party: Party, source: Source) -> Vector:
+        """This party's own words, bounded and exact; they stay with it, or leave as shares."""
+
+    def joint(self, work: Work) -> Joint:
+        """An attempt to open the cells."""
+
+    def read(self, stored: bytes) -> StoredRelease:
+        """A release of these cells as a ledger keeps it; strict, because it may come from a peer.
+
+        Raises:
+            SparkMpcError: not a release of this task.
+        """

@@ -1,36 +1,56 @@
-"""The path of a query over several parties, as one of them walks it.
+"""The path of a query or a program over several parties, as one of them walks it.
 
 agree     hello, compare, sign: one run, its keys, and what every ledger holds of the release
 reserve   this party's ledger claims the price, durably
 local     bounding and aggregation on this party's Spark
+share     under rep3, every party's words towards the three that compute
+compute   a program over them
 noise     this party's part, once, or drawn under sharing; what can be opened later is stored when the claim is armed
 ready     nobody arms before everybody can
 arm       durable and final, before the first byte from which a result can follow
-open      the noised sum, to the recipients
+open      the noised cells, to the recipients
 commit    the ledger stores the release
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 
+from dp.accounting.budget import Budget
 from dp.accounting.ledger import Claim
 from dp.execution.leases import LEASE_SECONDS, keep_lease
-from dp.execution.local import Vector, local_cells, staging_for
-from dp.execution.one_lake import Source, purpose
-from dp.execution.release import Release, StoredRelease
+from dp.execution.local import Vector, staging_for
+from dp.execution.one_lake import Source
+from dp.execution.release import StoredRelease
 from spark_mpc.agreement import Agreement, agree, greet
-from spark_mpc.errors import Disagreement, FederationError
+from spark_mpc.errors import Disagreement, FederationError, RunAborted
 from spark_mpc.party import Party, Task
 from spark_mpc.ring.masks import Words
 from spark_mpc.sums.base import Joint, Work
 from spark_mpc.talk import exchange, public_reason, take_leave
 from spark_mpc.transport.base import RENDEZVOUS
 
-__all__ = ["run_party"]
+__all__ = ["Outcome", "run_party", "run_together"]
 
 _STORED_OVERHEAD_BYTES = 4 * 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipient holds at the end of a run.
+
+    Attributes:
+        stored: the opened cells.
+        price: what they cost this owner's ledger, once.
+        paid_before: whether they were answered from a stored release: nothing was charged this time.
+    """
+
+    stored: StoredRelease = field(repr=False)
+    price: Budget
+    paid_before: bool
 
 
 @contextmanager
@@ -45,7 +65,7 @@ def _told_to_peers(party: Party, run: bytes) -> Iterator[None]:
         raise
 
 
-def run_party(party: Party, task: Task, source: Source, staging: str | None) -> Release | None:
+def run_party(party: Party, task: Task, source: Source, staging: str | None) -> Outcome | None:
     """Walk the path as one party.
 
     Args:
@@ -55,23 +75,24 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         staging: a private directory for long vectors, if executors are elsewhere.
 
     Returns:
-        The release; None for a party that is no recipient.
+        What was opened; None for a party that is no recipient.
 
     Raises:
         Disagreement: a peer means something else; nothing was reserved or sent.
         BudgetExceeded: this party's ledger has less left; nobody has paid.
+        DisclosureRefused: this owner's policy does not list what would be opened without noise; nobody has paid.
         PeerLost, AbortedByPeer: a peer is gone or gave up. Ledgers that had armed have paid, the others have not.
 
     Guarantees: a result anywhere means that every contributor's ledger had armed. Of what is raised here the peers are
         told the kind of error, nothing more, unless it concerns what is public between parties anyway.
     """
-    # the price is checked against this ledger's kind before anybody is bothered
-    price = task.plan.price(party.ledger.capacity)
+    price = task.price(party.ledger.capacity)  # checked against this ledger's kind before anybody is bothered
     with _told_to_peers(party, RENDEZVOUS):
         party.enter("agree")
         greeting = greet(party, task, source)
         party.transport.begin(greeting.run)
     with _told_to_peers(party, greeting.run):
+        task.require_permission(party.policy)  # all hear of a refusal, and nobody goes on without every signature
         agreement = agree(party, task, greeting)
         if agreement.holders:
             stored = _fetched(party, task, agreement)
@@ -81,7 +102,21 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
     party.enter("release")
     if stored is None:
         return None
-    return Release.of(task.plan, stored, source.spark, price, paid_before=bool(agreement.holders))
+    return Outcome(stored, price, paid_before=bool(agreement.holders))
+
+
+def run_together(run: Callable[[Party], Outcome | None], parties: Sequence[Party]) -> Outcome | None:
+    """Every party of this process at once; what the first recipient holds is returned.
+
+    Raises:
+        Exception: what went wrong first, not its echo at the parties that were told of it.
+    """
+    with ThreadPoolExecutor(len(parties)) as pool:
+        futures = [pool.submit(run, party) for party in parties]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, RunAborted)):
+        raise error
+    return next((outcome for future in futures if (outcome := future.result()) is not None), None)
 
 
 def _contributed(
@@ -92,8 +127,8 @@ def _contributed(
     if resumes and resumable is None:  # a fresh draw now would be a second one beside the peers' resumed vectors
         raise FederationError("this party's ledger has changed since it agreed to resume: run the query again")
     with ExitStack() as stack:
-        directory = stack.enter_context(staging_for(task.plan.length, source.spark, staging, party.long_cells))
-        joint = stack.enter_context(task.protocol.joint(_work(party, task, source, agreement, directory)))
+        directory = stack.enter_context(staging_for(task.length, source.spark, staging, party.long_cells))
+        joint = stack.enter_context(task.joint(_work(party, task, source, agreement, directory)))
         if resumable is not None:  # paid before: the same noised vector, under this attempt's masks
             claim = resumable.claim
             joint.resume(resumable.noised)
@@ -113,7 +148,6 @@ def _work(party: Party, task: Task, source: Source, agreement: Agreement, direct
         transport=party.transport,
         run=agreement.run,
         recipients=task.recipients,
-        plan=task.plan,
         secrets=agreement.secrets,
         spark=source.spark,
         directory=directory,
@@ -127,19 +161,18 @@ def _prepared_and_armed(
     party.enter("reserve")
     reserved = party.ledger.reserve(
         request_id=agreement.run.hex(),
-        price=task.plan.price(party.ledger.capacity),
+        price=task.price(party.ledger.capacity),
         table=source.name,
         data_version=source.data_version,
         release_key=agreement.release_key,
         run_id=agreement.run.hex(),
-        purpose=purpose(task.plan),
+        purpose=task.purpose,
         lease_seconds=LEASE_SECONDS,
+        disclosure=task.disclosure,
     )
     with keep_lease(party.ledger, reserved) as lease:
         party.enter("local")
-        cells = local_cells(source.df, task.plan, partitions=source.partitions)
-        exact = Vector.of_cells(cells, task.plan.length, partitions=source.partitions, long_cells=party.long_cells)
-        stored = prepare(exact)
+        stored = prepare(task.exact(party, source))
         _ready(party, agreement)
         party.transport.check(agreement.run)  # a run that is over already would be paid for nothing
     claim = lease.claim  # nobody renews it any more
@@ -174,7 +207,7 @@ def _fetched(party: Party, task: Task, agreement: Agreement) -> StoredRelease | 
                 party.transport.send(name, agreement.run, "release", stored)
     if stored is None and party.name in missing:
         stored = _received_release(party, task, agreement, holder)
-    return None if stored is None else StoredRelease.from_bytes(stored, task.plan)
+    return None if stored is None else task.read(stored)
 
 
 def _received_release(party: Party, task: Task, agreement: Agreement, holder: str) -> bytes:
@@ -182,8 +215,8 @@ def _received_release(party: Party, task: Task, agreement: Agreement, holder: st
     if paid is None:
         remedy = "open the ledger that paid, or ask the steward where it is"
         raise FederationError(f"{holder} holds this release, but this ledger has not paid for it: {remedy}")
-    limit = 8 * task.plan.length + _STORED_OVERHEAD_BYTES
+    limit = 8 * task.length + _STORED_OVERHEAD_BYTES
     data = party.transport.receive(holder, agreement.run, "release", limit)
-    StoredRelease.from_bytes(data, task.plan)
+    task.read(data)
     party.ledger.commit(paid.claim, data)
     return data

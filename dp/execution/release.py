@@ -61,19 +61,42 @@ class StoredRelease:
         Raises:
             SparkMpcError: not a release, or not one of this plan.
         """
-        head, _, rest = data.removeprefix(_MAGIC).partition(b"\n")
-        if not data.startswith(_MAGIC) or len(head) > 1000:
-            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes without a header")
-        run_id, cells, key_bytes = _header(head)
-        keys = None if plan.selection is None else _keys(rest[:key_bytes], len(plan.query.by))
-        expected = plan.length if keys is None else plan.for_keys(keys).length
-        if cells != expected or len(rest) != key_bytes + 8 * cells or (keys is None and key_bytes):
-            raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {expected} cells")
-        return cls(run_id, np.frombuffer(rest[key_bytes:], "<u8").astype(np.uint64), keys)
+        if plan.selection is None:
+            return cls.of_cells(data, plan.length)
+        run_id, key_bytes, words = _parted(data)
+        keys = _keys(key_bytes, len(plan.query.by))
+        return cls(run_id, _words(words, plan.for_keys(keys).length), keys)
+
+    @classmethod
+    def of_cells(cls, data: bytes, cells: int) -> StoredRelease:
+        """Read what `to_bytes` wrote of so many cells, whose keys are public, as strictly.
+
+        Raises:
+            SparkMpcError: not a release, or not one of so many cells.
+        """
+        run_id, keys, words = _parted(data)
+        return cls(run_id, _words(words if not keys else b"", cells))
 
     def plan(self, asked: Plan) -> Plan:
         """The plan with the release's own keys, where they were private."""
         return asked if self.keys is None else asked.for_keys(self.keys)
+
+
+def _parted(data: bytes) -> tuple[str, bytes, bytes]:
+    """The run, the bytes of the keys, and those of the words."""
+    head, _, rest = data.removeprefix(_MAGIC).partition(b"\n")
+    if not data.startswith(_MAGIC) or len(head) > 1000:
+        raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes without a header")
+    run_id, cells, key_bytes = _header(head)
+    if len(rest) != key_bytes + 8 * cells:
+        raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes for {cells} cells")
+    return run_id, rest[:key_bytes], rest[key_bytes:]
+
+
+def _words(data: bytes, cells: int) -> NDArray[np.uint64]:
+    if len(data) != 8 * cells:
+        raise SparkMpcError(f"a stored release is damaged: {len(data)} bytes of words for {cells} cells")
+    return np.frombuffer(data, "<u8").astype(np.uint64)
 
 
 def _header(head: bytes) -> tuple[str, int, int]:

@@ -17,6 +17,7 @@ from ..support.cells import beside_truth, cells_of, matrix_text, table_text
 from ..support.jobs import (
     Answers,
     Example,
+    protocol_option,
     run_local,
     run_options,
     run_party,
@@ -82,6 +83,7 @@ def report(answers: Answers, days: int) -> None:
 
 @click.command()
 @click.option("--days", type=click.IntRange(1, 365), default=365, show_default=True, help="First days of 2013 only.")
+@protocol_option
 @run_options
 def main(*, days: int, epsilon: Fraction, protocol: str, local: bool, me: str | None, output: Path) -> None:
     """Departure delays by airline over New York's three airports, each with a lake of its own."""

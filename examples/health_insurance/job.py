@@ -17,6 +17,7 @@ from ..support.cells import beside_truth, cells_of, matrix_text, table_text
 from ..support.jobs import (
     Answers,
     Example,
+    protocol_option,
     run_local,
     run_options,
     run_party,
@@ -87,6 +88,7 @@ def report(answers: Answers, picture: Path, subtitle: str) -> None:
 
 @click.command()
 @click.option("--parties", type=click.Choice(["3", "6"]), default="3", show_default=True, help="Number of insurers.")
+@protocol_option
 @run_options
 def main(*, parties: str, epsilon: Fraction, protocol: str, local: bool, me: str | None, output: Path) -> None:
     """Cost sharing and doctor visits: the RAND Health Insurance Experiment, asked again without pooling a row."""

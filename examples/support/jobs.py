@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
@@ -27,6 +28,7 @@ __all__ = [
     "Answers",
     "Example",
     "exact_number",
+    "protocol_option",
     "read_answers",
     "run_local",
     "run_options",
@@ -68,8 +70,8 @@ class Example:
     epsilon: Fraction
     protocol: str
     table: Callable[[SparkSession, str, Path], lake.Table]
-    ask: Callable[[mpc.Study, lake.Table | Mapping[str, lake.Table], Fraction, Fraction], Mapping[str, dp.Release]]
-    cells: Mapping[str, Callable[[dp.Release], pd.DataFrame]]
+    ask: Callable[[mpc.Study, lake.Table | Mapping[str, lake.Table], Fraction, Fraction], Mapping[str, Any]]
+    cells: Mapping[str, Callable[[Any], pd.DataFrame]]
 
     @property
     def delta(self) -> Fraction:
@@ -86,7 +88,7 @@ class Example:
         """Every owner's whole budget."""
         return dp.ApproxDP(10 * self.epsilon, 100 * self.delta) if self.delta else dp.PureDP(10 * self.epsilon)
 
-    def answers(self, releases: Mapping[str, dp.Release]) -> Answers:
+    def answers(self, releases: Mapping[str, Any]) -> Answers:
         """The released numbers of every question, by title."""
         return {title: self.cells[title](release) for title, release in releases.items()}
 
@@ -96,12 +98,14 @@ def small_session(name: str, *, cores: int) -> SparkSession:
     return lake.delta_session(name, master=f"local[{cores}]", conf=_SMALL)
 
 
-def run_local(example: Example, spark: SparkSession, home: Path) -> Mapping[str, dp.Release]:
+def run_local(example: Example, spark: SparkSession, home: Path) -> Mapping[str, Any]:
     """All parties in this process and in one Spark session, each with a lake and a ledger of its own."""
     _make_homes(example, home)
     tables = {party: example.table(spark, party, home / party / "lake") for party in example.parties}
     ledgers = {party: lake.Ledger.open(_ledger_path(home, party)) for party in example.parties}
-    with mpc.Federation.local(example.parties, protocol=example.protocol).session(spark, ledger=ledgers) as study:
+    policies = {party: _policy(home, party) for party in example.parties}
+    federation = mpc.Federation.local(example.parties, protocol=example.protocol)
+    with federation.session(spark, ledger=ledgers, policy=policies) as study:
         return example.ask(study, tables, example.epsilon, example.delta)
 
 
@@ -120,7 +124,7 @@ def run_party(example: Example, home: Path, me: str) -> None:
     ledger = lake.Ledger.open(_ledger_path(home, me))
     federation = mpc.Federation.from_toml(home / me / "federation.toml", me=me)
     report_progress("dials the others")
-    with federation.session(spark, ledger=ledger, progress=_report) as study:
+    with federation.session(spark, ledger=ledger, policy=_policy(home, me), progress=_report) as study:
         for title, cells in _answers(example, study, table).items():
             cells.to_csv(home / me / f"{title}.csv", index=False)
     report_progress("has its answers")
@@ -164,18 +168,21 @@ def read_answers(home: Path, party: str) -> Answers:
     return {path.stem: pd.read_csv(path, dtype={"key": str}) for path in sorted((home / party).glob("*.csv"))}
 
 
+protocol_option = click.option(
+    "--protocol",
+    type=click.Choice(["additive", "rep3"]),
+    default="additive",
+    show_default=True,
+    help="rep3: one sample of noise, drawn under sharing.",
+)
+"""For jobs that both protocols can run."""
+
+
 def run_options(job: Callable[..., None]) -> Callable[..., None]:
     """Add the options that every example has, and turn errors and signals into messages and exit codes."""
 
     @click.option(
         "--epsilon", type=exact_number, default="1", show_default=True, help="What all answers cost together."
-    )
-    @click.option(
-        "--protocol",
-        type=click.Choice(["additive", "rep3"]),
-        default="additive",
-        show_default=True,
-        help="rep3: one sample of noise, drawn under sharing.",
     )
     @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook.")
     @click.option("--me", help="Run as this one party; what the launcher passes.")
@@ -228,6 +235,12 @@ def _report(_party: str, step: str) -> None:
 
 def _ledger_path(home: Path, party: str) -> Path:
     return home / party / "ledger.sqlite"
+
+
+def _policy(home: Path, party: str) -> lake.Policy:
+    """What the party's steward lets be opened without noise: nothing, unless there is a file that lists it."""
+    path = home / party / "policy.toml"
+    return lake.Policy.load(path) if path.exists() else lake.Policy()
 
 
 def _make_homes(example: Example, home: Path) -> None:

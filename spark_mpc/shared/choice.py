@@ -9,7 +9,7 @@ from spark_mpc.circuits import selection
 from spark_mpc.shared.ints import SharedBits, SharedInts
 from spark_mpc.shared.reals import SharedReals
 
-__all__ = ["select"]
+__all__ = ["clip", "select"]
 
 Numbers = TypeVar("Numbers", SharedInts, SharedReals)
 
@@ -33,3 +33,23 @@ def select(condition: SharedBits, x: Numbers, y: Numbers) -> Numbers:
     engine = condition.engine
     words = selection.select(engine, condition.bits, x.words, y.words)
     return SharedInts(engine, words, max(x.bound, y.bound))
+
+
+def clip(x: SharedInts, lower: int, upper: int) -> SharedInts:
+    """Between two public integers: what lies beyond becomes the nearer of them.
+
+    Args:
+        x: shape (n,).
+        lower: the least result.
+        upper: the greatest, no less than `lower`.
+
+    Raises:
+        InvalidArgument: reversed ends, or values too large to compare.
+
+    Leaks: nothing. Cost: 22 rounds a chunk, 88 bytes an element and party.
+    """
+    if not lower <= upper:
+        raise InvalidArgument("lower", (lower, upper), "give two integers with lower <= upper")
+    low, high = x * 0 + lower, x * 0 + upper
+    chosen = select(x < lower, low, select(x > upper, high, x))
+    return SharedInts(x.engine, chosen.words, min(chosen.bound, max(abs(lower), abs(upper))))

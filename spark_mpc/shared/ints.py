@@ -146,7 +146,12 @@ class SharedInts(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its b
 
     def __matmul__(self, other: Self) -> Self:
         """Product of two matrices. Cost: 1 round, 8 bytes an element of the result and party."""
-        if not isinstance(other, SharedInts) or len(self.shape) != 2 or other.shape[:1] != self.shape[1:]:
+        if (
+            not isinstance(other, SharedInts)
+            or len(self.shape) != 2
+            or len(other.shape) != 2
+            or other.shape[0] != self.shape[1]
+        ):
             raise InvalidArgument("other", other, f"give a secret matrix of {self.shape[-1]} rows")
         bound = self.bound * other.bound * self.shape[1]
         _require_held(bound)

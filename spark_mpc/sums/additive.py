@@ -96,8 +96,8 @@ class Additive:
         """The same masks, added on executors that fetch the keys from this process."""
         return MaskBlockOnExecutor(length, ticket)
 
-    def joint(self, work: Work) -> Joint:
-        return _MaskedSum(self, work)
+    def joint(self, work: Work, plan: Plan) -> Joint:
+        return _MaskedSum(self, work, plan)
 
     def cost(self, file: FederationFile, recipients: tuple[str, ...], plan: Plan) -> Cost:
         names = [peer.name for peer in file.parties]
@@ -110,19 +110,19 @@ class Additive:
 class _MaskedSum:
     """See `Joint`: noise of one's own, then a masked upload to the recipients."""
 
-    def __init__(self, protocol: Additive, work: Work) -> None:
-        self._protocol, self._work = protocol, work
-        self._noised = Vector(work.plan.length)
+    def __init__(self, protocol: Additive, work: Work, plan: Plan) -> None:
+        self._protocol, self._work, self._plan = protocol, work, plan
+        self._noised = Vector(plan.length)
 
     def prepare(self, exact: Vector) -> bytes:
         self._work.enter("noise")
-        self._noised = exact.map(self._protocol.noise(self._work.plan)).staged(self._work.directory)
+        self._noised = exact.map(self._protocol.noise(self._plan)).staged(self._work.directory)
         # a long vector stays on its executors: it is not stored, and a later attempt is a new debit
         words = self._noised.words
         return b"" if words is None else words.astype("<u8").tobytes()
 
     def resume(self, stored: bytes) -> None:
-        self._noised = Vector(self._work.plan.length, words=np.frombuffer(stored, "<u8"))
+        self._noised = Vector(self._plan.length, words=np.frombuffer(stored, "<u8"))
 
     def open(self, commit: Callable[[Words | None], StoredRelease | None]) -> StoredRelease | None:
         work = self._work
@@ -141,9 +141,9 @@ class _MaskedSum:
         work, protocol = self._work, self._protocol
         keys = mask_keys(work.me, work.secrets, work.run)
         if self._noised.words is not None:
-            return self._noised.map(protocol.mask(work.plan.length, keys)).collect()
+            return self._noised.map(protocol.mask(self._plan.length, keys)).collect()
         with serve_keys(keys, _driver_host(work.spark)) as ticket:
-            return self._noised.map(protocol.mask_on_executors(work.plan.length, ticket)).collect()
+            return self._noised.map(protocol.mask_on_executors(self._plan.length, ticket)).collect()
 
 
 def mask_keys(me: str, secrets: Mapping[str, bytes], run: bytes) -> tuple[PairKey, ...]:

@@ -1,4 +1,4 @@
-"""The face of a protocol that opens a noised sum of the parties' vectors."""
+"""The faces of what opens cells: a protocol that adds up the parties' vectors, and one attempt of anything."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ class Work:
         file: the federation.
         transport: to the others, in the run.
         run: the attempt.
-        recipients: the parties to which the sum is opened.
-        plan: the calibrated plan.
+        recipients: the parties to which the cells are opened.
         secrets: by peer, a secret that the two share for this attempt.
         spark: this party's session.
         directory: staging for long vectors.
@@ -42,7 +41,6 @@ class Work:
     transport: Transport = field(repr=False)
     run: bytes
     recipients: tuple[str, ...]
-    plan: Plan = field(repr=False)
     secrets: Mapping[str, bytes] = field(repr=False)
     spark: SparkSession = field(repr=False)
     directory: str
@@ -50,13 +48,16 @@ class Work:
 
 
 class Joint(Protocol):
-    """One attempt of one party to open one sum; a context, which lets go of connections at its end."""
+    """One attempt of one party to open cells; a context, which lets go of connections at its end."""
 
     def prepare(self, exact: Vector) -> bytes:
         """Everything that can be done before the ledger arms; nothing from which a result follows leaves this party.
 
+        Args:
+            exact: this party's own words.
+
         Returns:
-            What the ledger stores when it arms, from which `resume` can open the same noised sum later; empty if this
+            What the ledger stores when it arms, from which `resume` can open the same cells later; empty if this
             protocol cannot.
         """
 
@@ -67,8 +68,8 @@ class Joint(Protocol):
         """Open to the recipients, after the ledger has armed.
 
         Args:
-            commit: called once with the noised sum (None at a party that is no recipient), as soon as this party is
-                sure of it.
+            commit: called once with the opened cells (None at a party that is no recipient), as soon as this party is
+                sure of them.
 
         Raises:
             PeerLost, AbortedByPeer, WireError: before `commit` was called.
@@ -91,8 +92,8 @@ class SumProtocol(Protocol):
     def noise_parties(self, file: FederationFile) -> NoiseParties:
         """Who draws noise, and how many of them must suffice alone."""
 
-    def joint(self, work: Work) -> Joint:
-        """An attempt."""
+    def joint(self, work: Work, plan: Plan) -> Joint:
+        """An attempt to open the noised sum of a plan's vectors."""
 
     def cost(self, file: FederationFile, recipients: tuple[str, ...], plan: Plan) -> Cost:
         """What parties send, in the order of their names."""

@@ -8,7 +8,8 @@ an honest program fails on it; keys come from fixed seeds.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import permutations
 from typing import Any
 
@@ -17,12 +18,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from dp.noise.coins import laplace_coins
+from spark_mpc.noise.laplace import laplace_noise
+from spark_mpc.programs.changes import Change
+from spark_mpc.programs.expressions import evaluated, secret_input, select
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3 import shuffle
 from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES
 from spark_mpc.ring.streams import KeyStream
+from spark_mpc.shared.ints import SharedInts, shared_ints
 from tests.tools.three import Sent, three_parties
 
 RUNS = 300
@@ -52,6 +58,29 @@ def everything(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
     engine.shuffled([x, words])
 
 
+def a_program(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
+    """What users write, with the noise that goes on top: all but the opening."""
+    names, bound = ("x", "y", "z"), 2**20
+    x, y, z = (secret_input(name, name, ROWS, bound, Change(1, 1, 1)) for name in names)
+    result = select((x < y) & (z != 0), x * z, y).clipped(-9, bound) - 2 * x[::-1]
+    shared = {
+        name: shared_ints(
+            engine,
+            owner=owner,
+            values=(words % np.uint64(bound)).view(np.int64) if engine.me == owner else None,
+            length=ROWS,
+            bound=bound,
+        )
+        for owner, (name, words) in enumerate(zip(names, inputs, strict=True))
+    }
+    carried_out = evaluated(result, shared)
+    assert isinstance(carried_out, SharedInts)
+    carried_out.words + laplace_noise(engine, laplace_coins([Fraction(40)], [ROWS], Fraction(1, 10**9)), (ROWS,))
+
+
+Walk = Callable[[Engine, tuple[NDArray[np.uint64], ...]], None]
+
+
 class NoZeroShares(Context):
     """Planted: products are sent as they are."""
 
@@ -79,13 +108,18 @@ def keys_for(observer: int, runs: int, *, fresh: bool = True) -> Iterator[list[b
 
 
 def views(
-    observer: int, inputs: tuple[NDArray[np.uint64], ...], kind: type[Context] = Context, *, fresh: bool = True
+    observer: int,
+    inputs: tuple[NDArray[np.uint64], ...],
+    kind: type[Context] = Context,
+    *,
+    fresh: bool = True,
+    walk: Walk = everything,
 ) -> tuple[list[tuple[int, str, int]], NDArray[np.uint8]]:
     """What an observer receives: labels and lengths, the same in every run, and all bytes, shape (runs, bytes)."""
     patterns, received = [], []
     for keys in keys_for(observer, RUNS, fresh=fresh):
         record: list[Sent] = []
-        three_parties(lambda engine: everything(engine, inputs), keys=keys, kind=kind, record=record)
+        three_parties(lambda engine: walk(engine, inputs), keys=keys, kind=kind, record=record)
         # in the order of senders: threads interleave, each sender's order is fixed
         seen = [message for sender in range(PARTIES) for message in record if message.sender == sender]
         seen = [message for message in seen if message.to == observer]
@@ -114,10 +148,11 @@ def two_sample_p_value(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> f
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("walk", [everything, a_program])
 @pytest.mark.parametrize("observer", range(PARTIES))
-def test_what_a_party_receives_is_uniform_and_the_same_for_any_input(observer: int) -> None:
-    pattern, received = views(observer, ONE)
-    other_pattern, other = views(observer, NEIGHBOUR)
+def test_what_a_party_receives_is_uniform_and_the_same_for_any_input(observer: int, walk: Walk) -> None:
+    pattern, received = views(observer, ONE, walk=walk)
+    other_pattern, other = views(observer, NEIGHBOUR, walk=walk)
     assert pattern == other_pattern
     assert uniform_p_value(received) > FALSE_ALARM
     assert uniform_p_value(other) > FALSE_ALARM

@@ -38,10 +38,11 @@ from dp.planning.plan import NoiseParties, Plan, make_plan
 from dp.planning.query import Query
 from lake.table import Table
 from spark_mpc import dp
-from spark_mpc.party import Party, Task
+from spark_mpc.party import Party
 from spark_mpc.ring.masks import PairKey, Words, keystream
 from spark_mpc.run import run_party
 from spark_mpc.sums.additive import Additive, MaskBlock
+from spark_mpc.sums.task import QueryTask
 from spark_mpc.transport import tls_transport
 from tests.tools.entropy import seeded_random
 from tests.tools.federations import loopback_federation
@@ -163,7 +164,7 @@ def walk(
     """One run of everybody, with fresh noise."""
     for name, ledger in ledgers.items():
         ledger.noised = protocols[name].noise(PLAN)(0, exact[name]).astype("<u8").tobytes()
-    tasks = {name: Task("claims", PLAN, NAMES, protocol) for name, protocol in protocols.items()}
+    tasks = {name: QueryTask("claims", PLAN, NAMES, protocol) for name, protocol in protocols.items()}
     outcomes = all_at_once(
         {name: partial(run_party, parties[name], tasks[name], sparkless_source(), None) for name in NAMES}
     )

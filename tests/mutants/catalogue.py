@@ -740,7 +740,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "opened before every ledger has armed",
         (20, 27),
-        "spark_mpc/sums/replicated.py",
+        "spark_mpc/sums/sharing.py",
         'exchange(work.transport, work.run, "armed", b"", 0)',
         "pass",
         ("tests/spark_mpc/test_federated_rep3.py",),
@@ -776,6 +776,54 @@ MUTANTS: tuple[Mutant, ...] = (
         "coin = engine.xor_words(ones.masked(digits[:, 0]), digits[:, 0])",
         "coin = ones.masked(digits[:, 0])",
         ("tests/spark_mpc/noise/test_coins.py",),
+    ),
+    Mutant(
+        "a program's product moves one factor",
+        (31,),
+        "spark_mpc/programs/changes.py",
+        "return x.times(y_size.bound) + y.times(x_size.bound)",
+        "return x.times(y_size.bound)",
+        ("tests/spark_mpc/programs/test_changes.py",),
+    ),
+    Mutant(
+        "a program's choice moves nothing",
+        (31,),
+        "spark_mpc/programs/changes.py",
+        "kept.total + condition.cells * apart",
+        "kept.total",
+        ("tests/spark_mpc/programs/test_changes.py",),
+    ),
+    Mutant(
+        "a unit at several parties counts once",
+        (31,),
+        "spark_mpc/programs/changes.py",
+        "reverse=True)[:at_once])",
+        "reverse=True)[:1])",
+        ("tests/spark_mpc/programs/test_changes.py",),
+    ),
+    Mutant(
+        "a program opened without its noise",
+        (30,),
+        "spark_mpc/programs/task.py",
+        "cells if noise is None else cells + laplace_noise(engine, (noise.coins,), (len(cells),))",
+        "cells",
+        ("tests/spark_mpc/programs/test_program.py",),
+    ),
+    Mutant(
+        "a disclosure that nobody has to list",
+        (25,),
+        "spark_mpc/run.py",
+        "task.require_permission(party.policy)",
+        "pass",
+        ("tests/spark_mpc/programs/test_program.py",),
+    ),
+    Mutant(
+        "a disclosure of another program",
+        (25,),
+        "spark_mpc/programs/task.py",
+        "program=self.body.fingerprint",
+        "program=next(one.program for one in policy.disclosures if one.name == self.disclosure)",
+        ("tests/spark_mpc/programs/test_program.py",),
     ),
 )
 
@@ -814,6 +862,9 @@ _SLOW = frozenset(
         "conjunctions without zero shares",
         "an input sent as it is",
         "opened before every ledger has armed",
+        "a program opened without its noise",
+        "a disclosure that nobody has to list",
+        "a disclosure of another program",
     ]
 )
 """Those whose tests start Spark, or draw millions of samples."""

@@ -202,11 +202,11 @@ class NoiseFails(Replicated):
 class ShortShares(Replicated):
     """A data party outside of the three shares a vector that is too short."""
 
-    def joint(self, work: Work) -> Joint:
-        joint = super().joint(work)
+    def joint(self, work: Work, plan: Plan) -> Joint:
+        joint = super().joint(work, plan)
         if work.me == "d":
             prepare = joint.prepare
-            joint.prepare = lambda exact: prepare(Vector(work.plan.length - 1, words=exact.collect()[:-1]))  # type: ignore[method-assign]
+            joint.prepare = lambda exact: prepare(Vector(plan.length - 1, words=exact.collect()[:-1]))  # type: ignore[method-assign]
         return joint
 
 

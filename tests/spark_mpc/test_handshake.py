@@ -239,8 +239,7 @@ class Told:
 
     data_version = "t@0"
 
-    class protocol:
-        name = "additive"
+    protocol = "additive"
 
     def to_json(self) -> dict[str, object]:
         return {"contribution": "claims"}

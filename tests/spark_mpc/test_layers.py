@@ -29,11 +29,12 @@ PUBLIC = {
         histogram max mean median min most_frequent normalize_id private private_keys
         quantiles relative stddev sufficient_statistics sum top_k truncated_share tune unit_sum variance vector_sum
         window""",
-    lake: """Balance ClaimLost LeaseExpired Ledger LedgerError LedgerMissing SessionError Table VersionUnavailable
-        delta_session require_java resolve_jars""",
+    lake: """Balance ClaimLost DisclosureRefused LeaseExpired Ledger LedgerError LedgerMissing Policy SessionError
+        Table VersionUnavailable delta_session require_java resolve_jars""",
     spark_mpc: """DISJOINT AbortedByPeer CertificateRefused Disagreement FederatedFrame FederatedQuery Federation
         RunAborted SignatureRefused WireError
-        FederationError Overlap PeerLost Study __version__ dp lake""",
+        FederationError Overlap PeerLost Program ProgramRelease SecretBits SecretInts Study __version__ dp lake
+        program secret select""",
 }
 
 
@@ -74,7 +75,7 @@ def test_the_check_finds_an_import_that_runs_upwards(tmp_path: Path) -> None:
 
 LAYERS = {
     "dp": ("noise", "accounting", "planning", "execution", "frames"),
-    "spark_mpc": ("ring", "protocols", "circuits", "shared", "noise", "sums"),
+    "spark_mpc": ("ring", "protocols", "circuits", "shared", "noise", "sums", "programs"),
 }
 """Folders of a package in the order in which they stand on one another."""
 

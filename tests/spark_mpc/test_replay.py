@@ -111,7 +111,7 @@ def attempt(
 ) -> Attempt:
     wire, release, failure = Wire(), None, None
     with memory_parties(federation, ledgers, wire) as parties:
-        means = Means(federation.file, tuple(parties.values()), Additive(), spark)
+        means = Means(federation.file, tuple(parties.values()), (Additive(),), spark)
         frames = {name: tables[name].private() for name in NAMES}
         try:
             query = the_query(FederatedFrame(means, "claims", frames, 3))

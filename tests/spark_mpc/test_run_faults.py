@@ -12,7 +12,7 @@ import pytest
 import spark_mpc as mpc
 from dp.accounting.budget import PureDP
 from dp.errors import BudgetExceeded
-from dp.execution.release import Release, StoredRelease
+from dp.execution.release import StoredRelease
 from dp.planning.bounds import ContributionBounds
 from dp.planning.facts import PublicFacts
 from dp.planning.plan import NoiseParties, make_plan
@@ -21,9 +21,10 @@ from lake.errors import LedgerError
 from spark_mpc import dp
 from spark_mpc.agreement import Greeting, agree, greet
 from spark_mpc.errors import AbortedByPeer, Disagreement, PeerLost, RunAborted
-from spark_mpc.party import Party, Task
-from spark_mpc.run import run_party
+from spark_mpc.party import Party
+from spark_mpc.run import Outcome, run_party
 from spark_mpc.sums.additive import Additive
+from spark_mpc.sums.task import QueryTask
 from spark_mpc.talk import exchange, public_reason
 from spark_mpc.transport import RENDEZVOUS, MemoryHub
 from tests.tools.federations import at_once
@@ -36,7 +37,7 @@ NAMES = ("a", "b", "c")
 RUN = bytes(range(32))
 QUERY = Query((), ((),), ContributionBounds(1, 2, None), (dp.count().alias("n"),), PublicFacts(unit=("id",)), {})
 PLAN = make_plan(QUERY, PureDP(1), parties=3, noise=NoiseParties(copies=3, honest=1))
-TASK = Task("claims", PLAN, NAMES, Additive())
+TASK = QueryTask("claims", PLAN, NAMES, Additive())
 
 
 @pytest.mark.parametrize(
@@ -112,15 +113,16 @@ def test_who_dies_before_it_fetched_a_stored_release_keeps_it_from_nobody() -> N
         party.transport.close()
         died.set()
 
-    def walk(party: Party) -> Release | None:
+    def walk(party: Party) -> Outcome | None:
         return run_party(party, TASK, sparkless_source(), None)
 
     # "b" is the one that dies: it would be served before "c"
     with memory_parties(mpc.Federation.local(NAMES), ledgers, Wire()) as parties:  # type: ignore[arg-type]
         first, _, third = at_once(lambda: walk(parties["a"]), lambda: dies(parties["b"]), lambda: walk(parties["c"]))
-    for release in (first, third):
-        assert isinstance(release, Release)
-        assert release.answers.values["n"].to_pylist() == [7]
+    for outcome in (first, third):
+        assert isinstance(outcome, Outcome)
+        assert outcome.paid_before
+        assert outcome.stored.words.tolist() == [7]
     assert ledgers["c"].committed == stored
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from spark_mpc.circuits import compaction, division, exponential, extrema, fixed_point, roots, scans, selection, sorting
 from spark_mpc.circuits.fixed_point import FixedPoint
 from spark_mpc.circuits.keys import Key
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.shares import Arithmetic, Binary
-from tests.tools.plain import Plain
 
 __all__ = ["PAGE", "page"]
 

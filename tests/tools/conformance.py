@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from spark_mpc.protocols.channel import Channel, Meter
 from spark_mpc.protocols.cost import Cost
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.rep3.context import CHUNK, PARTIES
 from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
 from spark_mpc.ring.masks import Words
-from tests.tools.plain import Plain
 from tests.tools.three import three_parties
 
 __all__ = ["Both", "Operands", "measured", "opened"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.shares import Binary
 from spark_mpc.ring.planes import packed
-from tests.tools.plain import Plain
 
 __all__ = ["Listed", "all_patterns"]
 

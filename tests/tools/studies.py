@@ -98,7 +98,7 @@ def alone(
     protocol: SumProtocol | None = None,
 ) -> FederatedFrame:
     """The frame of one party that knows only itself, as in a process of its own."""
-    means = Means(party.federation, (party,), protocol or Additive(), spark)
+    means = Means(party.federation, (party,), (protocol or Additive(),), spark)
     return FederatedFrame(means, name, {party.name: table.private()}, overlap)
 
 

@@ -22,8 +22,8 @@ from spark_mpc.circuits.keys import Key
 from spark_mpc.circuits.quicksort import quicksorted
 from spark_mpc.circuits.radix_sort import radix_sorted
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits, OneShare
-from tests.tools.plain import Plain
 from tests.tools.three import three_parties
 
 FALSE_ALARM = 1e-6

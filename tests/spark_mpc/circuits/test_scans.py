@@ -37,10 +37,10 @@ from spark_mpc.circuits.scans import (
     segments_from,
 )
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.shares import Arithmetic, Bits
 from tests.spark_mpc.circuits.columns import operands, signed_operands
 from tests.tools.conformance import Operands, measured
-from tests.tools.plain import Plain
 
 Signed = NDArray[np.int64]
 Scan = Callable[[Engine, Segments, Sequence[Arithmetic], Direction], list[Arithmetic]]

@@ -20,10 +20,10 @@ from spark_mpc.circuits.radix_sort import DIGIT_BITS, radix_sorted
 from spark_mpc.circuits.sorting import RADIX_BITS, sort
 from spark_mpc.protocols.cost import Cost
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.shares import Arithmetic, Binary
 from tests.spark_mpc.circuits.columns import operands, stable_order
 from tests.tools.conformance import Operands, measured
-from tests.tools.plain import Plain
 
 Sorter = Callable[[Engine, Sequence[Key], Sequence[Column]], list[Column]]
 SORTERS = {"radix": radix_sorted, "quick": quicksorted}

@@ -20,6 +20,7 @@ from dp.noise.coins import LaplaceCoins, laplace_coins
 from dp.noise.mechanisms import DiscreteLaplace
 from spark_mpc.noise.laplace import laplace_cost, laplace_noise
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.rep3.context import CHUNK, Context
 from spark_mpc.protocols.shares import Arithmetic
 from tests.attacks.test_rep3_views import NoBinaryZeroShares, NoZeroShares
@@ -28,7 +29,6 @@ from tests.tools.conformance import Operands, measured
 from tests.tools.entropy import seeded_random
 from tests.tools.laws import chi_square_p_value, laplace_law
 from tests.tools.listed import Listed, all_patterns
-from tests.tools.plain import Plain
 from tests.tools.three import Sent, three_keys, three_parties
 
 FALSE_ALARM = 1e-6

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from dp.errors import InvalidArgument
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.shared import MOST_COMPARED, SharedBits, SharedInts, select, shared_bits, shared_ints
-from tests.tools.plain import Plain
 from tests.tools.three import three_parties
 
 INTS = st.integers(-(2**31), 2**31)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dp.errors import InvalidArgument
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.shared import SharedReals, select, shared_reals
-from tests.tools.plain import Plain
 from tests.tools.three import three_parties
 
 UNIT = 2.0**-20

@@ -1,0 +1,1 @@
+"""Programs of one's own over several parties' secret integers."""
