@@ -5,6 +5,7 @@ The owner's own TOML file; nothing in it is secret.
     [disclosure.exposure-2026]
     program = "5f3ac0..."               # the program's fingerprint, 64 hex digits, as its explain() prints it
     recipients = ["insurer_a"]          # nobody else may receive it
+    data_version = "5e8c...@7"          # optional: of this owner's table; without it every version may be opened
     until = 2026-12-31                  # optional: refused after that day (UTC)
     reason = "contract 12"              # optional, for people
 """
@@ -28,7 +29,7 @@ from lake.errors import DisclosureRefused
 
 __all__ = ["Disclosure", "Policy"]
 
-_STANZA = {"program", "recipients", "until", "reason"}
+_STANZA = {"program", "recipients", "data_version", "until", "reason"}
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
@@ -42,6 +43,8 @@ class Disclosure:
         recipients: at least one; nobody else may receive the result.
         until: the last day on which it is allowed, in UTC; None for no end.
         reason: in the owner's words, for the record.
+        data_version: the only version of this owner's table that it is good for, as in `lake.Table.data_version`; ""
+            for every table and version, each of which is then another opening.
 
     Raises:
         InvalidArgument: any of them otherwise.
@@ -52,6 +55,7 @@ class Disclosure:
     recipients: tuple[str, ...]
     until: date | None = None
     reason: str = ""
+    data_version: str = ""
 
     def __post_init__(self) -> None:
         where = f"disclosure.{disclosure_name(self.name, 'disclosure')}"
@@ -59,6 +63,9 @@ class Disclosure:
             remedy = "give the program's fingerprint as its explain() prints it: 64 hex digits in small letters"
             raise InvalidArgument(f"{where}.program", self.program, remedy)
         object.__setattr__(self, "recipients", _recipients(self.recipients, f"{where}.recipients"))
+        if not isinstance(self.data_version, str):
+            remedy = "give it as explain() prints it, in quotes, or leave it out"
+            raise InvalidArgument(f"{where}.data_version", self.data_version, remedy)
         if self.until is not None and (not isinstance(self.until, date) or isinstance(self.until, datetime)):
             remedy = "give a day without quotes and without a time, such as 2026-12-31, or leave it out"
             raise InvalidArgument(f"{where}.until", self.until, remedy)
@@ -68,6 +75,8 @@ class Disclosure:
     def stanza(self) -> str:
         """The stanza of a policy file that lists it."""
         fields: dict[str, object] = {"program": self.program, "recipients": list(self.recipients)}
+        if self.data_version:
+            fields["data_version"] = self.data_version
         if self.until is not None:
             fields["until"] = self.until
         if self.reason:
@@ -82,6 +91,9 @@ class Disclosure:
         unlisted = sorted(set(asked.recipients) - set(self.recipients))
         if unlisted:
             found.append(f"it is for {', '.join(self.recipients)}, and not for {', '.join(unlisted)}")
+        if self.data_version and asked.data_version != self.data_version:
+            asked_version = asked.data_version or "unknown"
+            found.append(f"it is for version {self.data_version} of this owner's table, and this is {asked_version}")
         if self.until is not None and today > self.until:
             found.append(f"it ended on {self.until}, and today is {today}")
         return found
@@ -90,7 +102,10 @@ class Disclosure:
         """The same with no more than what is missing to allow what is asked today."""
         added = tuple(name for name in asked.recipients if name not in self.recipients)
         until = None if self.until is None else max(self.until, today)
-        return replace(self, program=asked.program, recipients=self.recipients + added, until=until)
+        version = asked.data_version if self.data_version else ""
+        return replace(
+            self, program=asked.program, recipients=self.recipients + added, data_version=version, until=until
+        )
 
 
 @dataclass(frozen=True)
@@ -133,20 +148,30 @@ class Policy:
         stanzas = _table(document, "disclosure", "disclosure") if document else {}
         return cls(tuple(_read_stanza(name, stanzas) for name in stanzas))
 
-    def check(self, name: str, *, program: str, recipients: Sequence[str], today: date | None = None) -> None:
+    def check(
+        self,
+        name: str,
+        *,
+        program: str,
+        recipients: Sequence[str],
+        data_version: str = "",
+        today: date | None = None,
+    ) -> None:
         """Return only if this owner lets the program be opened exactly to these recipients.
 
         Args:
             name: the disclosure.
             program: the fingerprint of the program that is about to run.
             recipients: everybody who would receive its result; at least one.
+            data_version: of this owner's table.
             today: the day in UTC; by the system's clock unless given.
 
         Raises:
-            DisclosureRefused: not listed, of another program, to a recipient who is not listed, or after its last day.
+            DisclosureRefused: not listed, of another program, of another version of the table, to a recipient who is
+                not listed, or after its last day.
             InvalidArgument: a name, fingerprint or list of recipients that no policy could list.
         """
-        asked = Disclosure(name, program, _recipients(recipients, "recipients"))
+        asked = Disclosure(name, program, _recipients(recipients, "recipients"), data_version=data_version)
         day = datetime.now(UTC).date() if today is None else today
         listed = next((one for one in self.disclosures if one.name == name), None)
         if listed is None:

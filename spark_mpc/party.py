@@ -90,8 +90,8 @@ class Task(Protocol):
             InvalidArgument: this kind cannot express it.
         """
 
-    def require_permission(self, policy: Policy) -> None:
-        """An owner's word on what would be opened without noise.
+    def require_permission(self, policy: Policy, data_version: str) -> None:
+        """An owner's word on what would be opened without noise of this version of its table.
 
         Raises:
             DisclosureRefused: the owner's policy does not list it.

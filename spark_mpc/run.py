@@ -92,7 +92,8 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         greeting = greet(party, task, source)
         party.transport.begin(greeting.run)
     with _told_to_peers(party, greeting.run):
-        task.require_permission(party.policy)  # all hear of a refusal, and nobody goes on without every signature
+        # before the signature: all hear of a refusal, and nobody goes on without every party's word
+        task.require_permission(party.policy, source.data_version)
         agreement = agree(party, task, greeting)
         if agreement.holders:
             stored = _fetched(party, task, agreement)

@@ -177,11 +177,12 @@ class Program:
         """What an exact opening needs, and whether the owners of this process give it."""
 
         def said(party: Party) -> str:
+            version = self.frame.frames[party.name].source.data_version
             try:
-                party.policy.check(disclosure, program=self.fingerprint, recipients=recipients)
+                ProgramTask(self.body, None, disclosure, recipients).require_permission(party.policy, version)
             except DisclosureRefused as refused:
-                return f"{party.name}: no. {refused.problem}"
-            return f"{party.name}: yes"
+                return f"{party.name}, data version {version}: no. {refused.problem}"
+            return f"{party.name}, data version {version}: yes"
 
         return {
             "Price": (

@@ -76,9 +76,14 @@ class ProgramTask:
         # no budget could pay for what is exact
         return summed((), like) if self.noise is None else self.noise.price(like)
 
-    def require_permission(self, policy: Policy) -> None:
+    def require_permission(self, policy: Policy, data_version: str) -> None:
         if self.noise is None:
-            policy.check(self.disclosure, program=self.body.fingerprint, recipients=self.recipients)
+            policy.check(
+                self.disclosure,
+                program=self.body.fingerprint,
+                recipients=self.recipients,
+                data_version=data_version,
+            )
 
     def exact(self, party: Party, source: Source) -> Vector:
         own = [cells.exact() for cells in self.body.inputs.values() if cells.owner == party.name]

@@ -54,7 +54,7 @@ class QueryTask:
     def price(self, like: Budget) -> Budget:
         return self.plan.price(like)
 
-    def require_permission(self, policy: Policy) -> None:
+    def require_permission(self, policy: Policy, data_version: str) -> None:
         """Everything is noised."""
 
     def exact(self, party: Party, source: Source) -> Vector:

@@ -109,7 +109,7 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"recipient": '["insurer_a"]'}, r"\[disclosure\.x\]=\['recipient'\]: known are program, reason, recip.*until"),
+        ({"recipient": '["insurer_a"]'}, r"\[disclosure\.x\]=\['recipient'\]: known are data_version, program, reason, recip.*until"),
         ({"sub.key": "1"}, r"\[disclosure\.x\]=\['sub'\]"),
         ({"program": None}, r"disclosure\.x\.program=None: .*as its explain\(\) prints it"),
         ({"program": "1"}, r"disclosure\.x\.program=1: "),
@@ -182,6 +182,23 @@ def test_after_the_last_day_it_is_refused(policy: Policy) -> None:
     assert "it ended on 2026-12-31, and today is 2027-01-01" in str(refusal)
     assert "until = 2027-01-01" in refusal.remedy
     check(spelled_out(refusal))
+
+
+def test_a_listing_may_be_good_for_one_version_of_the_table() -> None:
+    one = Policy((Disclosure("x", ONE, ("a",), data_version="t@1"),))
+
+    def check(policy: Policy, version: str) -> None:
+        policy.check("x", program=ONE, recipients=["a"], data_version=version)
+
+    check(one, "t@1")
+    for version in ("t@2", "u@1", ""):
+        refusal = refused(lambda version=version: check(one, version))
+        assert "for version t@1" in refusal.problem
+    check(spelled_out(refused(lambda: check(one, "t@2"))), "t@2")
+    check(Policy((Disclosure("x", ONE, ("a",)),)), "t@2")  # named none: good for all
+    asked = spelled_out(refused(lambda: check(Policy(), "t@3")))
+    assert asked.disclosures[0].data_version == "t@3"  # what is spelled out is as narrow as what was asked
+    refused(lambda: check(asked, "t@4"))
 
 
 def test_another_program_is_refused_and_both_are_shown(policy: Policy) -> None:

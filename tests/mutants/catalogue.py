@@ -813,7 +813,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "a disclosure that nobody has to list",
         (25,),
         "spark_mpc/run.py",
-        "task.require_permission(party.policy)",
+        "task.require_permission(party.policy, source.data_version)",
         "pass",
         ("tests/spark_mpc/programs/test_program.py",),
     ),

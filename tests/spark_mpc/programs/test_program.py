@@ -247,6 +247,40 @@ def test_one_owner_who_does_not_list_it_keeps_it_from_everybody(
     assert not any(entry.state != "released" for ledger in ledgers.values() for entry in ledger.entries())
 
 
+def test_a_listing_of_one_version_is_spent_with_it(
+    spark: SparkSession, tmp_path: Path, ledgers: dict[str, lake.Ledger]
+) -> None:
+    def own(name: str) -> Table:
+        return Table.forPath(spark, str(tmp_path / name), unit="id", null_units="drop", max_units=1000)
+
+    for name in NAMES:
+        write_table(spark, tmp_path / name, "id string, k int, v int", ROWS[name])
+    refusals = 0
+    policies: dict[str, lake.Policy] = {}
+    while True:  # owner after owner learns what its file must say, and writes just that
+        with federation().session(spark, ledger=ledgers, policy=policies) as study:
+            given = inputs(study, {name: own(name) for name in NAMES})
+            program = mpc.program(innerprod, x=given["b"], y=given["d"])
+            try:
+                release = program.disclose("audit")
+                break
+            except lake.DisclosureRefused as refused:
+                stanza = refused.remedy.partition("\n\n")[2]
+                (owner,) = {name for name in NAMES if own(name).data_version in stanza}
+                policies[owner] = lake.Policy.parse(stanza)
+                refusals += 1
+    assert (refusals, release is not None) == (4, True)
+    write_table(spark, tmp_path / "c", "id string, k int, v int", [("w9", 1, 1)])
+    with federation().session(spark, ledger=ledgers, policy=policies) as study:
+        given = inputs(study, {name: own(name) for name in NAMES})
+        program = mpc.program(innerprod, x=given["b"], y=given["d"])
+        page = str(program.explain(disclosure="audit"))
+        with pytest.raises(lake.DisclosureRefused, match="of this owner's table"):
+            program.disclose("audit")
+    assert page.count(": yes") == 3
+    assert page.count(": no. it is for version") == 1
+
+
 @pytest.mark.parametrize("change", ["program", "recipients", "bound", "overlap"])
 def test_a_listed_name_opens_nothing_else(
     change: str, spark: SparkSession, tables: dict[str, Table], ledgers: dict[str, lake.Ledger], fingerprinted: Program
