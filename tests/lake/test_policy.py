@@ -109,7 +109,10 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"recipient": '["insurer_a"]'}, r"\[disclosure\.x\]=\['recipient'\]: known are data_version, program, reason, recip.*until"),
+        (
+            {"recipient": '["insurer_a"]'},
+            r"\[disclosure\.x\]=\['recipient'\]: known are data_version, program, reason, recip.*until",
+        ),
         ({"sub.key": "1"}, r"\[disclosure\.x\]=\['sub'\]"),
         ({"program": None}, r"disclosure\.x\.program=None: .*as its explain\(\) prints it"),
         ({"program": "1"}, r"disclosure\.x\.program=1: "),
