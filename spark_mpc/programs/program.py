@@ -65,6 +65,9 @@ class Program:
             delta: 0 < delta < 1, exact.
             disclosure: in place of both: the name under which the result would be opened without noise.
             recipients: the parties to which the result is opened; default: all.
+
+        Raises:
+            InvalidArgument: an impossible guarantee, one beside a disclosure, or a result that could wrap.
         """
         means, body = self.frame.means, self.body
         opened_to, noise = means.recipients(recipients), self._noise(epsilon, delta, disclosure)
@@ -141,6 +144,7 @@ class Program:
             The exact result; None at a party that is no recipient.
 
         Raises:
+            InvalidArgument: a name that no policy could list.
             DisclosureRefused: this owner's policy does not list it so; nothing was shared.
             Disagreement, PeerLost, AbortedByPeer: as for `release`; another owner's refusal ends the run, too.
         """

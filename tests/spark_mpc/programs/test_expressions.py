@@ -13,6 +13,8 @@ from dp.errors import InvalidArgument
 from spark_mpc.programs.changes import Change
 from spark_mpc.programs.expressions import SecretInts, evaluated, secret_input, select, to_json
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
+from spark_mpc.shared.choice import clip
 from spark_mpc.shared.ints import SharedInts, shared_ints
 from tests.tools.three import three_parties
 
@@ -78,6 +80,13 @@ def test_choices_and_clipping_at_three_parties() -> None:
     opened, _ = three_parties(party)
     np.testing.assert_array_equal(opened[0], np.clip(np.minimum(*VALUES.values()), -2, 1))
     assert result.bound == 2
+
+
+def test_clipping_sends_what_it_says() -> None:
+    twin, cells = Plain(), 1 << 16
+    clip(SharedInts(twin, twin.constant(np.zeros(cells, np.uint64)), 100), -5, 5)
+    assert twin.spent.rounds == 22
+    assert twin.spent.payload_bytes / 3 / cells == pytest.approx(88, abs=0.5)
 
 
 def test_equal_programs_are_equal_text_and_unused_steps_are_left_out() -> None:
