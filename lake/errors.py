@@ -3,6 +3,8 @@
 SparkMpcError
  +- LedgerError            the ledger cannot be used: not ours, wrong version, busy, on a network file system
  |   +- LedgerMissing      no ledger at that path; jobs never create one
+ |   +- LedgerBehind       it lacks what a peer or a mirror has seen of it: an older copy was restored
+ |   +- ApprovalNeeded     the steward has to agree first
  |   +- ClaimLost          the claim is no longer in the state that the step needs
  |       +- LeaseExpired   because its lease ran out before it was armed
  +- DisclosureRefused      the owner's policy does not let this be opened without noise
@@ -17,9 +19,11 @@ from pathlib import Path
 from dp.errors import SparkMpcError
 
 __all__ = [
+    "ApprovalNeeded",
     "ClaimLost",
     "DisclosureRefused",
     "LeaseExpired",
+    "LedgerBehind",
     "LedgerError",
     "LedgerMissing",
     "SessionError",
@@ -31,12 +35,12 @@ class LedgerError(SparkMpcError):
     """A ledger that cannot be used as it is; nothing was debited.
 
     Args:
-        path: the ledger file.
+        path: the ledger's file, or the address of its server without a password.
         problem: what is wrong, without any stored value.
         remedy: what to do about it.
     """
 
-    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+    def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
         self.path = path
         self.remedy = remedy
         super().__init__(f"ledger {str(path)!r}: {problem}; {remedy}")
@@ -44,6 +48,14 @@ class LedgerError(SparkMpcError):
 
 class LedgerMissing(LedgerError):
     """There is no ledger file at the path; opening never creates one."""
+
+
+class LedgerBehind(LedgerError):
+    """A ledger that lacks events which a peer or a mirror has seen: an older copy of it was restored."""
+
+
+class ApprovalNeeded(LedgerError):
+    """A claim that cannot be armed until the steward has agreed to it."""
 
 
 class ClaimLost(LedgerError):

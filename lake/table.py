@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote, urlsplit
 
 from pyspark.errors import PySparkException
@@ -19,6 +19,11 @@ from dp.frames.declared import NullUnits, declare
 from dp.frames.frame import PrivateFrame, SyntheticFrame
 from dp.frames.units import Unit
 from dp.planning.facts import DEFAULT_MAX_UNITS, Key, PublicFacts
+from lake.blocks.block import Block
+from lake.blocks.cut import Cut, HoldsBlocks
+from lake.blocks.matching import hashed_columns
+from lake.blocks.rules import Blocks
+from lake.blocks.selectors import Selector
 from lake.errors import VersionUnavailable
 from lake.reading import reading_session
 
@@ -43,6 +48,7 @@ class Table:
         partitions: a sensible number of shuffle partitions, from the table's size.
         spark: the caller's session, in which releases appear.
         df: the rows. Private: nothing may leave it except through `private`.
+        cut: how private blocks cut it; None where the whole budget pays.
     """
 
     path: str
@@ -52,6 +58,7 @@ class Table:
     partitions: int
     spark: SparkSession = field(repr=False)
     df: DataFrame = field(repr=False)
+    cut: Cut | None = field(default=None, repr=False)
 
     @classmethod
     def forPath(
@@ -66,6 +73,7 @@ class Table:
         max_units: int = DEFAULT_MAX_UNITS,
         null_units: NullUnits = "refuse",
         group_size: int = 1,
+        blocks: Blocks | None = None,
     ) -> Table:
         """Pin a Delta table and declare its public facts; reads the table's log, no row.
 
@@ -84,10 +92,13 @@ class Table:
             max_units: the greatest number of units that the table may hold.
             null_units: what becomes of rows whose unit is NULL. "drop" leaves them out of every result. "refuse" takes
                 only columns that the table declares NOT NULL: to look for a NULL would tell of a row.
-            group_size: the guarantee holds for so many units together.
+            group_size: the guarantee holds for so many units together; 1 with blocks.
+            blocks: how the table is cut into private blocks, each of which has a budget of its own in the ledger. Every
+                unit must lie in one block: rows and windows of time in `Blocks.every`, ids in `Blocks.users`.
 
         Raises:
-            InvalidArgument: a fact that the schema contradicts, or a version that is no number.
+            InvalidArgument: a fact that the schema contradicts, blocks finer than the unit, or a version that is no
+                number.
             VersionUnavailable: no Delta table there, no such version, or its files were vacuumed away.
         """
         location = os.fspath(path)
@@ -95,6 +106,7 @@ class Table:
         latest = _latest_version(session, location)
         pinned = latest if version is None else _checked_version(version)
         df = _read(session, location, pinned)
+        ids = None if blocks is None else hashed_columns(blocks, df.schema, unit, group_size)
         rows, facts = declare(
             df,
             unit=unit,
@@ -107,7 +119,8 @@ class Table:
         _check_files(session, df, location, pinned)
         detail = session.sql(f"DESCRIBE DETAIL {_quoted(location)}").select("id", "sizeInBytes").first()
         assert detail is not None
-        commit = hashlib.sha256(f"{detail['id']} {pinned} {_commit_time(session, location, pinned)}".encode())
+        micros = _commit_time(session, location, pinned)
+        commit = hashlib.sha256(f"{detail['id']} {pinned} {micros}".encode())
         return cls(
             path=location,
             version=pinned,
@@ -116,11 +129,29 @@ class Table:
             partitions=_suggested_partitions(detail["sizeInBytes"]),
             spark=spark,
             df=rows,
+            cut=None if blocks is None else Cut(blocks, ids or (), _seconds(micros, location, pinned)),
         )
 
-    def private(self) -> PrivateFrame:
-        """The rows behind the only operations that keep them private."""
-        return PrivateFrame(
+    @property
+    def blocks(self) -> Blocks | None:
+        """The rule that cuts the table into private blocks; None where the whole budget pays."""
+        return None if self.cut is None else self.cut.rule
+
+    def private(self, selection: Selector | HoldsBlocks | None = None) -> PrivateFrame:
+        """The rows, or those of some private blocks, behind the only operations that keep them private.
+
+        Args:
+            selection: a selector over `TIME` and `USERS`, or what holds blocks, as a ledger's claim does; a claim on
+                the whole gives all rows. None: of a table with blocks all that exist in this version, those whose
+                window had begun when it was committed.
+
+        Returns:
+            A frame that no row outside these blocks has any effect on, and whose releases these blocks pay for.
+
+        Raises:
+            InvalidArgument: a selection on a table without blocks, one that does not fit its rule, or one of no block.
+        """
+        frame = PrivateFrame(
             self.spark,
             self.df,
             self.facts,
@@ -128,10 +159,46 @@ class Table:
             data_version=self.data_version,
             partitions=self.partitions,
         )
+        if _is_whole(selection) or (selection is None and self.cut is None):
+            return frame
+        if self.cut is None:
+            remedy = "the table has no private blocks: declare them, as in forPath(..., blocks=Blocks.every(...))"
+            raise InvalidArgument("selection", repr(selection), remedy)
+        chosen = _chosen(self.cut, selection)
+        return replace(
+            frame,
+            df=self.cut.rows(self.df, chosen),
+            data_version=f"{self.data_version}/{self.cut.mark(chosen)}",
+            blocks=tuple(block.name for block in chosen),
+            layout=self.cut.rule.fingerprint,
+        )
 
     def synthetic(self, rows: int = 1000, *, seed: int = 0) -> SyntheticFrame:
         """A dry run: synthetic rows of the declared schema, which cost nothing; see `PrivateFrame.synthetic`."""
         return self.private().synthetic(rows, seed=seed)
+
+
+def _is_whole(selection: object) -> bool:
+    """Whether a claim is on the budget that is not cut: its holder may read everything."""
+    return not isinstance(selection, Selector) and getattr(selection, "blocks", None) in ((), ("whole",))
+
+
+def _chosen(cut: Cut, selection: object) -> tuple[Block, ...]:
+    if selection is None or isinstance(selection, Selector):
+        return cut.selected(Selector() if selection is None else selection)
+    names = getattr(selection, "blocks", None)
+    if not isinstance(names, tuple):
+        remedy = 'give a selector such as TIME >= "2026-03-01", or a claim of a ledger'
+        raise InvalidArgument("selection", repr(selection), remedy)
+    return cut.held(names)
+
+
+def _seconds(micros: str, path: str, version: int) -> int:
+    """When a version was committed, in whole seconds since 1970-01-01 UTC."""
+    if not micros:
+        problem = "its commit is gone from the table's history, which tells which blocks existed then"
+        raise VersionUnavailable(path, version, problem, "pin a version that DESCRIBE HISTORY lists")
+    return int(micros) // 10**6
 
 
 def _checked_version(version: int) -> int:

@@ -54,7 +54,7 @@ def ledger() -> None:
 def create(path: Path, epsilon: str | None, delta: str | None, rho: str | None, orders: str | None) -> None:
     """Create the ledger PATH with a capacity that never changes."""
     with Ledger.create(path, capacity=_capacity(epsilon, delta, rho, orders)) as made:
-        click.echo(f"created {made.path}: capacity {made.capacity}")
+        click.echo(f"created {made.name}: capacity {made.capacity}")
 
 
 @ledger.command()
@@ -65,7 +65,7 @@ def show(path: Path) -> None:
     with Ledger.open(path) as opened:
         balance = opened.balance()
         entries = opened.entries()
-    click.echo(f"ledger     {opened.path} ({opened.ledger_id})")
+    click.echo(f"ledger     {opened.name} ({opened.ledger_id})")
     for name, amount in vars(balance).items():
         click.echo(f"{name:<10} {amount}")
     if entries:

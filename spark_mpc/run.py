@@ -170,6 +170,8 @@ def _prepared_and_armed(
         purpose=task.purpose,
         lease_seconds=LEASE_SECONDS,
         disclosure=task.disclosure,
+        blocks=source.blocks,
+        layout=source.layout,
     )
     with keep_lease(party.ledger, reserved) as lease:
         party.enter("local")

@@ -1,4 +1,4 @@
-"""Fixtures that several packages' tests share: one Spark session, and small Delta tables."""
+"""Fixtures that several packages' tests share: one Spark session, one PostgreSQL server, and small Delta tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lake.sessions import delta_session
+from tests.tools.postgres import postgres
+
+__all__ = ["DeltaWriter", "postgres", "spark", "write_delta"]
 
 DeltaWriter = Callable[..., str]
 

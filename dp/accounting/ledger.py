@@ -19,9 +19,18 @@ from typing import Literal, Protocol
 from dp.accounting.budget import Budget
 from dp.errors import InvalidArgument
 
-__all__ = ["BudgetLedger", "Claim", "Entry", "EntryState", "Resumable", "disclosure_name", "require_price"]
+__all__ = [
+    "BudgetLedger",
+    "Claim",
+    "Entry",
+    "EntryState",
+    "Resumable",
+    "StoredAnswer",
+    "disclosure_name",
+    "require_price",
+]
 
-EntryState = Literal["reserved", "armed", "spent", "released"]
+EntryState = Literal["waiting", "reserved", "armed", "spent", "released", "failed"]
 
 _DISCLOSURE_NAME = re.compile(r"[a-z0-9_-]{1,64}")
 
@@ -63,6 +72,21 @@ class Resumable:
 
 
 @dataclass(frozen=True)
+class StoredAnswer:
+    """A stored release by its public side: what else follows from it can be told without opening it.
+
+    Attributes:
+        number: which of this ledger's stored releases it is, counted from 1; it never changes.
+        release_key: names the release; `stored_release` gives it.
+        plan: its plan's public fields as canonical JSON, character for character as `commit` got them.
+    """
+
+    number: int
+    release_key: str
+    plan: str
+
+
+@dataclass(frozen=True)
 class Entry:
     """One line of the ledger, for people and for audit; holds nothing secret.
 
@@ -73,11 +97,13 @@ class Entry:
         data_version: the pinned version of that table.
         purpose: why, in the caller's words.
         price: what it costs; nothing for a disclosure.
-        state: "reserved", "armed", "spent" or "released"; only a released entry is free.
+        state: "waiting" (nothing held yet), "reserved", "armed", "spent", "released" or "failed" (never granted).
         created_at: ISO 8601, UTC.
         updated_at: ISO 8601, UTC; the last change of state or lease.
         release_key: names the release that was paid for.
         disclosure: "" for what is noised; else the name of the disclosure, which is opened exactly.
+        blocks: of which it is paid; each gives the price.
+        owner: who asked, where somebody said.
     """
 
     claim_id: str
@@ -91,6 +117,8 @@ class Entry:
     updated_at: str
     release_key: str
     disclosure: str
+    blocks: tuple[str, ...] = ()
+    owner: str = ""
 
 
 def disclosure_name(value: object, parameter: str) -> str:
@@ -169,10 +197,15 @@ class BudgetLedger(Protocol):
         purpose: str,
         lease_seconds: float,
         disclosure: str = "",
+        blocks: tuple[str, ...] = (),
+        layout: str = "",
     ) -> Claim:
         """Claim part of the budget for as long as the lease runs; the same request id gives the same claim.
 
-        A price of nothing is accepted exactly when a disclosure is named, and a disclosure's price must be nothing.
+        The price is claimed of each of the private blocks that are named, of all or of none; where none is named, of
+        the whole. `layout` is the fingerprint of the rule that cut the rows: a ledger whose blocks of these names are
+        cut by another rule refuses. A price of nothing is accepted exactly when a disclosure is named, and a
+        disclosure's price must be nothing.
         """
 
     def renew(self, claim: Claim) -> Claim:
@@ -181,14 +214,23 @@ class BudgetLedger(Protocol):
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend the claim for good and store its noised vector, in one write."""
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
-        """Close an armed claim, and store its release where this party receives one."""
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
+        """Close an armed claim, and store its release where this party receives one.
+
+        Args:
+            claim: armed, or marked as spent meanwhile.
+            release: what later questions are answered from; the first one under a release key stays.
+            plan: the plan's public fields as canonical JSON, stored with the release; "" if nothing follows from it.
+        """
 
     def release(self, claim: Claim) -> None:
         """Give an unarmed claim back."""
 
     def stored_release(self, release_key: str) -> bytes | None:
         """The release that was paid for under this key, if one is stored."""
+
+    def stored_releases(self, table: str, data_version: str) -> list[StoredAnswer]:
+        """The stored releases with a plan, oldest first, whose claims name this table and version; reads no release."""
 
     def resumable(self, release_key: str) -> Resumable | None:
         """The newest paid claim under this key whose release is not stored: its vector can be sent again, for free."""

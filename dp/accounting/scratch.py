@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from dp.accounting.budget import Budget, budget_to_json, fits, left_after, same_kind, summed
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, require_price
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, StoredAnswer, require_price
 from dp.errors import BudgetExceeded, InvalidArgument
 
 __all__ = ["ScratchLedger"]
@@ -24,6 +24,16 @@ class _Line:
     claim: Claim
     entry: Entry
     noised: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A release, its plan's public fields, and whose rows it is about."""
+
+    release: bytes = field(repr=False)
+    plan: str
+    table: str
+    data_version: str
 
 
 class ScratchLedger(BudgetLedger):
@@ -43,7 +53,7 @@ class ScratchLedger(BudgetLedger):
         self._capacity = capacity
         self._ledger_id = f"scratch-{secrets.token_hex(8)}"
         self._lines: dict[str, _Line] = {}
-        self._releases: dict[str, bytes] = {}
+        self._releases: dict[str, _Stored] = {}
 
     @classmethod
     def plenty(cls, like: Budget) -> ScratchLedger:
@@ -96,8 +106,12 @@ class ScratchLedger(BudgetLedger):
         purpose: str,
         lease_seconds: float,
         disclosure: str = "",
+        blocks: tuple[str, ...] = (),
+        layout: str = "",
     ) -> Claim:
         """Claim part of the budget; the same request id gives the same claim.
+
+        It has no blocks: whichever are named, the whole pays, which is never less.
 
         Raises:
             BudgetExceeded: less is left.
@@ -125,6 +139,7 @@ class ScratchLedger(BudgetLedger):
             updated_at=now,
             release_key=release_key,
             disclosure=disclosure,
+            blocks=blocks,
         )
         self._lines[request_id] = _Line(claim, entry)
         return claim
@@ -140,12 +155,13 @@ class ScratchLedger(BudgetLedger):
         _become(line, "armed")
         line.noised = noised
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         """Close an armed claim; the first release under a key stays."""
         line = self._line(claim, "armed", "spent")
         _become(line, "spent")
         if release is not None:
-            self._releases.setdefault(claim.release_key, release)
+            stored = _Stored(release, plan, line.entry.table, line.entry.data_version)
+            self._releases.setdefault(claim.release_key, stored)
 
     def release(self, claim: Claim) -> None:
         """Give an unarmed claim back."""
@@ -153,7 +169,16 @@ class ScratchLedger(BudgetLedger):
 
     def stored_release(self, release_key: str) -> bytes | None:
         """The release that was paid for under this key."""
-        return self._releases.get(release_key)
+        stored = self._releases.get(release_key)
+        return None if stored is None else stored.release
+
+    def stored_releases(self, table: str, data_version: str) -> list[StoredAnswer]:
+        """The stored releases with a plan of this table and version, oldest first."""
+        return [
+            StoredAnswer(number, key, stored.plan)
+            for number, (key, stored) in enumerate(self._releases.items(), 1)
+            if stored.plan and (stored.table, stored.data_version) == (table, data_version)
+        ]
 
     def resumable(self, release_key: str) -> Resumable | None:
         """The newest paid claim under this key whose release is not stored."""

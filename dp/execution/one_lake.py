@@ -18,7 +18,7 @@ from dp.execution.local import LONG_CELLS, AddNoise, Vector, local_cells, stagin
 from dp.execution.release import Release, StoredRelease
 from dp.noise.entropy import os_random
 from dp.planning.plan import Plan
-from dp.planning.query import digest
+from dp.planning.query import canonical, digest
 
 __all__ = ["Source", "paying_ledger", "purpose", "release_key", "release_one_lake"]
 
@@ -34,6 +34,8 @@ class Source:
         data_version: its pinned version.
         partitions: shuffle partitions of the exchange by unit.
         synthetic: whether the rows are synthetic: nobody has to be protected, and no ledger pays.
+        blocks: the private blocks that the rows are of, as the ledger names them; none where the whole budget pays.
+        layout: the fingerprint of the rule that cut these blocks; "" without blocks.
     """
 
     spark: SparkSession
@@ -42,6 +44,8 @@ class Source:
     data_version: str
     partitions: int
     synthetic: bool = False
+    blocks: tuple[str, ...] = ()
+    layout: str = ""
 
 
 def release_key(plan: Plan, data_versions: dict[str, str]) -> str:
@@ -101,6 +105,8 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
         run_id=run_id,
         purpose=purpose(plan),
         lease_seconds=LEASE_SECONDS,
+        blocks=source.blocks,
+        layout=source.layout,
     )
     prepare = _vector if plan.selection is None else _candidates
     with keep_lease(ledger, claim) as lease:
@@ -108,7 +114,7 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
     armed = lease.claim  # nobody renews it any more
     ledger.arm(armed, b"")  # nothing to resume from: on one lake the noise is drawn after this, once
     made = draw(run_id)
-    ledger.commit(armed, made.to_bytes())
+    ledger.commit(armed, made.to_bytes(), plan=canonical(plan.to_json()).decode())
     return made
 
 

@@ -22,6 +22,7 @@ from dp.execution.rendering import html_table, pretty
 from dp.noise.accuracy import Noise, NoiseTerm
 from dp.planning.aggregates import Estimate, Opened
 from dp.planning.choices import Ranking
+from dp.planning.derivable import Derived
 from dp.planning.keys import Group
 from dp.planning.measures import Measure
 from dp.planning.plan import Plan
@@ -66,6 +67,16 @@ class StoredRelease:
         run_id, key_bytes, words = _parted(data)
         keys = _keys(key_bytes, len(plan.query.by))
         return cls(run_id, _words(words, plan.for_keys(keys).length), keys)
+
+    @classmethod
+    def of_public_keys(cls, data: bytes) -> StoredRelease:
+        """Read what `to_bytes` wrote of as many cells as it says, whose keys are public, as strictly.
+
+        Raises:
+            SparkMpcError: not a release, or one with keys of its own.
+        """
+        run_id, keys, words = _parted(data)
+        return cls(run_id, _words(words, len(words) // 8 if not keys else -1))
 
     @classmethod
     def of_cells(cls, data: bytes, cells: int) -> StoredRelease:
@@ -141,21 +152,24 @@ class Answers:
     accuracy: pa.Table
 
 
-def make_answers(plan: Plan, words: NDArray[np.uint64], confidence: float = 0.95) -> Answers:
+def make_answers(plan: Plan | Derived, words: NDArray[np.uint64], confidence: float = 0.95) -> Answers:
     """Decode opened cells into values with intervals. Uses the plan and the opened cells, nothing else.
 
     Args:
-        plan: what was opened.
-        words: opened cells, shape (plan.length,).
+        plan: what was opened; or what follows from a stored release.
+        words: opened cells, shape (plan.length,); or those of the stored release.
         confidence: of the intervals, 0 < confidence < 1.
     """
-    opened = open_cells(plan, words, confidence)
-    schema = plan.query.schema
-    estimates = {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
+    estimates = _estimates(plan, words, confidence) if isinstance(plan, Plan) else plan.estimates(words, confidence)
     keys = _key_columns(plan)
     values = {name: _values(estimate) for name, estimate in estimates.items()}
     accuracy = [_accuracy(keys, name, estimate, confidence) for name, estimate in estimates.items()]
     return Answers(pa.table({**keys, **values}), pa.concat_tables([_accuracy_schema(keys).empty_table(), *accuracy]))
+
+
+def _estimates(plan: Plan, words: NDArray[np.uint64], confidence: float) -> dict[str, Estimate]:
+    opened, schema = open_cells(plan, words, confidence), plan.query.schema
+    return {aggregate.name: aggregate.estimate(schema, opened) for aggregate in plan.query.aggregates}
 
 
 def open_cells(plan: Plan, words: NDArray[np.uint64], confidence: float) -> Opened:
@@ -179,7 +193,7 @@ def _cells(plan: Plan, words: NDArray[np.uint64], measure: Measure) -> NDArray[n
     return by_row if plan.query.hierarchy is None else plan.query.hierarchy.consistent(by_row)
 
 
-def _key_columns(plan: Plan) -> dict[str, pa.Array]:
+def _key_columns(plan: Plan | Derived) -> dict[str, pa.Array]:
     if not plan.rows:
         return {name: pa.array([], pa.string()) for name in plan.query.by}
     columns = zip(*plan.rows, strict=True)
@@ -237,20 +251,21 @@ class Release:
     """What an analyst holds after a query: numbers with error bars, already paid for.
 
     Attributes:
-        plan: what was asked, and at which price.
+        plan: what was asked, and at which price; or how it follows from a stored release.
         run_id: the run that opened it. An owner whose vector was resumed paid for it under an earlier run.
         price: what the query itself cost this owner's ledger, once; see `whole_price`.
         paid_before: whether it was answered from a stored release: nothing was charged this time.
         answers: values and accuracy as Arrow tables.
         df: keys and values, one row per group; an ordinary DataFrame over stored values, never recomputed.
         accuracy: per group, aggregate and bin: value, stddev, lower, upper, confidence.
-        words: the opened cells that the answers were computed from, uint64, shape (plan.length,).
+        words: the opened cells that the answers were computed from, uint64; those of `plan`, or of the stored release
+            that they follow from.
         chosen: bounds that were chosen privately, in words.
         choices: the releases that they were chosen from, before this one.
         synthetic: whether it is a dry run over synthetic rows, which no ledger paid for and which tells of nobody.
     """
 
-    plan: Plan
+    plan: Plan | Derived
     run_id: str
     price: Budget
     paid_before: bool
@@ -263,9 +278,11 @@ class Release:
     synthetic: bool = False
 
     @classmethod
-    def of(cls, plan: Plan, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool) -> Release:
+    def of(
+        cls, plan: Plan | Derived, stored: StoredRelease, spark: SparkSession, price: Budget, *, paid_before: bool
+    ) -> Release:
         """The release of opened cells, its DataFrames in the caller's own session."""
-        plan = stored.plan(plan)
+        plan = stored.plan(plan) if isinstance(plan, Plan) else plan
         answers = make_answers(plan, stored.words)
         df, accuracy = spark.createDataFrame(answers.values), spark.createDataFrame(answers.accuracy)
         return cls(plan, stored.run_id, price, paid_before, answers, df, accuracy, stored.words)
@@ -325,6 +342,8 @@ class Release:
 
     def _paid(self) -> str:
         """What was paid this time, for the query and for the choice of its bounds."""
+        if isinstance(self.plan, Derived):
+            return f"free, from release {self.plan.number}" + (f": {self.plan.only}" if self.plan.only else "")
         unpaid = [release.price for release in (*self.choices, self) if not release.paid_before]
         if not unpaid:
             return "free, answered from the ledger"

@@ -37,7 +37,7 @@ from dp.planning.counts import Histogram, UnitSizeHistogram
 from dp.planning.explanation import Explanation
 from dp.planning.keys import Group, PrivateKeys
 from dp.planning.names import quoted
-from dp.planning.plan import Plan, guarantee, make_plan
+from dp.planning.plan import Part, Plan, guarantee, make_plan
 
 __all__ = ["AutoGroups", "AutoQuery"]
 
@@ -168,7 +168,7 @@ class AutoQuery:
         groups = None if isinstance(self.groups.keys, PrivateKeys) else len(self.groups.keys)
         counts = release.answers.values.column("rows_per_unit").to_pylist()[0]
         epsilon = _rough_epsilon(asked) / max(len(self.aggregates), 1)
-        return chosen_rows(_ints(counts), release.plan.parts[0].mechanism.stddev, groups, epsilon)
+        return chosen_rows(_ints(counts), _parts(release)[0].mechanism.stddev, groups, epsilon)
 
     def _edges(self) -> dict[str, tuple[Fraction, ...]]:
         kinds = column_types(self.groups.frame.df.schema)
@@ -186,7 +186,7 @@ class AutoQuery:
 
     def _clamps(self, release: Release) -> dict[str, tuple[Fraction, Fraction]]:
         found = {}
-        for (column, edges), part in zip(self._edges().items(), release.plan.parts, strict=True):
+        for (column, edges), part in zip(self._edges().items(), _parts(release), strict=True):
             counts = release.answers.values.column(f"bins_{column}").to_pylist()[0]
             found[column] = chosen_clamp(_ints(counts), edges, part.mechanism.stddev, column)
         return found
@@ -222,7 +222,8 @@ class _Run:
         """
         plan, source = make_plan(query.query, part), query.frame.source
         stored = self.ledger.stored_release(release_key(plan, {source.name: source.data_version}))
-        if later and stored is None:  # of one part alone the ledger sees to it itself
+        # of one part alone the ledger sees to it itself; and what remains of the whole says nothing of blocks
+        if later and stored is None and not source.blocks:
             self._check_enough((plan.price(self.ledger.capacity), *later))
         return release_one_lake(plan, source, self.ledger, self.staging)
 
@@ -231,6 +232,11 @@ class _Run:
         total = summed(((one, 1) for one in prices), self.ledger.capacity)
         if not fits(total, remaining):
             raise BudgetExceeded(f"asked {total} in all, remaining {remaining}: ask for less, or ask its steward")
+
+
+def _parts(release: Release) -> tuple[Part, ...]:
+    assert isinstance(release.plan, Plan)  # no choice is made from what follows from another release
+    return release.plan.parts
 
 
 def _part(asked: Guarantee, share: Fraction, *, with_delta: bool = False) -> Guarantee:

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
 from dp.exact import Exact
+from dp.execution.free import release_from, without_paying
 from dp.execution.one_lake import paying_ledger, release_one_lake
 from dp.execution.release import Release
 from dp.frames.rows import PrivateRows
@@ -141,19 +142,28 @@ class PrivateQuery:
         """
         return replace(self, query=replace(self.query, noise=family))
 
-    def explain(self, epsilon: Exact | None = None, delta: Exact = 0, *, rho: Exact | None = None) -> Explanation:
-        """Plan, price and expected error, before any row is read.
+    def explain(
+        self,
+        epsilon: Exact | None = None,
+        delta: Exact = 0,
+        *,
+        rho: Exact | None = None,
+        ledger: BudgetLedger | None = None,
+    ) -> Explanation:
+        """Plan, price and expected error, before any row is read; and what is free already.
 
         Args:
             epsilon: > 0, exact: "0.1".
             delta: 0 <= delta < 1; above 0, Gaussian noise is used where it is smaller.
             rho: in place of epsilon: zero-concentrated differential privacy.
+            ledger: the owner's ledger: its stored releases that answer the question are offered; see `from_release`.
 
         Raises:
             InvalidArgument: an impossible guarantee, or sums that could wrap.
         """
         plan = make_plan(self.query, guarantee(epsilon, delta, rho))
-        return explain_plan(plan, (self.frame.description,))
+        free = {} if ledger is None else without_paying(plan, self.frame.source, ledger)
+        return explain_plan(plan, (self.frame.description,), free)
 
     def budget_for(
         self,
@@ -216,3 +226,20 @@ class PrivateQuery:
         asked, source = guarantee(epsilon, delta, rho), self.frame.source
         paying = paying_ledger(source, ledger, asked)
         return release_one_lake(make_plan(self.query, asked), source, paying, staging)
+
+    def from_release(self, number: int, *, ledger: BudgetLedger) -> Release:
+        """Answer the query from a stored release, where it follows from that; nothing is paid and no row is read.
+
+        Args:
+            number: of the stored release, as `explain(..., ledger=ledger)` offers it.
+            ledger: the owner's ledger, which keeps the release; nothing in it changes.
+
+        Raises:
+            InvalidArgument: no such release of this version of the table, or the query does not follow from it; it says
+                why.
+
+        Guarantees: the answer is a function of what was released before, so that the guarantee that was paid for then
+            covers both. But for the noise, values have the law that the query's own would have, on the rows that the
+            release is about: `plan.only` says which, if not all. Intervals follow from the exact law of the noise.
+        """
+        return release_from(number, self.query, self.frame.source, ledger)

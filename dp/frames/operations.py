@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from dp.errors import InvalidArgument
 from dp.frames.kinds import BOOLEAN, DATE, LONG, TEXT, kind_of, name_of
+from dp.frames.rows import PrivateRows
 from dp.planning.bounds import MAX_BOUND
 from dp.planning.facts import PublicFacts
 from dp.planning.names import quoted
@@ -23,6 +24,7 @@ __all__ = [
     "check_max_items",
     "check_max_rows",
     "check_no_clash",
+    "check_same_blocks",
     "check_same_columns",
     "check_same_unit",
     "existing",
@@ -152,6 +154,21 @@ def check_same_unit(left: PublicFacts, right: PublicFacts, doing: str) -> None:
     if (left.unit, left.group_size) != (right.unit, right.group_size):
         remedy = f"{doing} takes frames of one unit; this one has {left.unit} in groups of {left.group_size}"
         raise InvalidArgument("unit", right.unit, f"{remedy}: rename columns, or declare both alike")
+
+
+def check_same_blocks(left: PrivateRows, right: PrivateRows, doing: str) -> None:
+    """Refuse two frames of other private blocks: one of them would be read, and not be paid for.
+
+    Raises:
+        InvalidArgument: other blocks, or blocks of another rule.
+    """
+    if (left.blocks, left.layout) != (right.blocks, right.layout):
+        shown = [f"{len(rows.blocks)} block(s)" if rows.blocks else "no blocks" for rows in (left, right)]
+        remedy = (
+            f"{doing} takes frames of the same private blocks, cut by the same rule; this one has {shown[0]}, the "
+            f"other {shown[1]}: declare both tables with the same blocks=, and read both with the same selector"
+        )
+        raise InvalidArgument("other", right.name, remedy)
 
 
 def check_same_columns(left: T.StructType, right: T.StructType) -> None:

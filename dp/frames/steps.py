@@ -136,10 +136,11 @@ class StepRows(PrivateRows):
         """The rows of both, of equal columns and one unit: a unit's rows on both sides count together.
 
         Raises:
-            InvalidArgument: no private frame, another unit, or other columns.
+            InvalidArgument: no private frame, another unit, other private blocks, or other columns.
         """
         self._check_private(other, "union")
         ops.check_same_unit(self.facts, other.facts, "a union")
+        ops.check_same_blocks(self, other, "a union")
         ops.check_same_columns(self.df.schema, other.df.schema)
         with _one_session(other):
             rows = self.df.unionByName(other.df)
@@ -180,10 +181,12 @@ class StepRows(PrivateRows):
             on: columns of both sides, the unit's among them; default: the unit's.
 
         Raises:
-            InvalidArgument: another unit, rows as units, a condition that leaves the unit out, or no bounds.
+            InvalidArgument: another unit, other private blocks, rows as units, a condition that leaves the unit out, or
+                no bounds.
         """
         self._check_private(other, "join_on_unit")
         ops.check_same_unit(self.facts, other.facts, "join_on_unit")
+        ops.check_same_blocks(self, other, "join_on_unit")
         if not self.facts.unit:
             raise InvalidArgument("other", other.name, "where every row is a unit, no two rows belong together")
         columns = ops.join_columns(self.df.schema, other.df.schema, self.facts.unit if on is None else on)

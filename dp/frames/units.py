@@ -16,7 +16,7 @@ from dp.frames.expressions import Expression, compile_expression
 from dp.frames.kinds import DATE, DOUBLE, LONG, TIMESTAMP
 from dp.planning.names import quoted
 
-__all__ = ["ROW", "Identity", "RowUnit", "Unit", "WindowUnit", "identify", "normalize_id", "window"]
+__all__ = ["ROW", "Identity", "RowUnit", "Unit", "WindowUnit", "identify", "normalize_id", "window", "window_seconds"]
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _LENGTH = re.compile(r"([1-9]\d{0,4}) (second|minute|hour|day|week)s?")
@@ -79,9 +79,20 @@ def window(ids: str | Sequence[str], time: str, length: str) -> WindowUnit:
     Raises:
         InvalidArgument: another length.
     """
-    if not isinstance(length, str) or not _LENGTH.fullmatch(length):
-        raise InvalidArgument("length", length, 'write a number and a unit, such as "1 day" or "6 hours"')
+    window_seconds(length)
     return WindowUnit(_names(ids), time, length)
+
+
+def window_seconds(length: str) -> int:
+    """How long windows of a length such as "1 day" are.
+
+    Raises:
+        InvalidArgument: another length; see `window`.
+    """
+    found = _LENGTH.fullmatch(length) if isinstance(length, str) else None
+    if found is None:
+        raise InvalidArgument("length", length, 'write a number and a unit, such as "1 day" or "6 hours"')
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def normalize_id(column: str) -> str:
@@ -140,9 +151,7 @@ def _in_zone(text: str, compiled: Expression, zone: str) -> str:
 
 
 def _window_number(time: Expression, unit: WindowUnit) -> Callable[[DataFrame], Column]:
-    found = _LENGTH.fullmatch(unit.length)
-    assert found is not None
-    seconds = int(found[1]) * _SECONDS[found[2]]
+    seconds = window_seconds(unit.length)
     if time.kind not in (DATE, TIMESTAMP):
         raise InvalidArgument("time", unit.time, "give a date, or a timestamp with time zone")
     if time.kind == DATE and seconds % _SECONDS["day"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
@@ -13,12 +13,14 @@ from dp.noise.coins import distance_of_draws
 from dp.noise.selection import Selection
 from dp.planning.aggregates import ExpectedError
 from dp.planning.bounds import ContributionBounds
+from dp.planning.derivable import Derived
 from dp.planning.facts import PublicFacts
 from dp.planning.plan import Part, Plan
 
-__all__ = ["Explanation", "explain_plan"]
+__all__ = ["Explanation", "explain_plan", "free_answers"]
 
 _SELDOM = 0.05
+_MOST_OFFERS = 3
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,26 @@ def explain_plan(
         "Expected error (95%)": tuple(f"{name}: {_expected(error)}" for name, error in errors.items()),
     }
     return Explanation({**sections, **(more or {})}, MappingProxyType(errors))
+
+
+def free_answers(same: int | None, offers: Sequence[Derived]) -> Mapping[str, tuple[str, ...]]:
+    """What stored releases answer already, as a section of an explanation; none where they do not.
+
+    Args:
+        same: the number of the release that is the answer to the very question, if there is one.
+        offers: how it follows from others, the best first.
+    """
+    lines = [f"free from release {same}: the same question, release() gives its answer again"] if same else []
+    for offer in [offer for offer in offers if offer.number != same][:_MOST_OFFERS]:
+        errors = (f"{name}: {_expected(error)}" for name, error in offer.expected_errors(0.95).items())
+        lines.append(f"free from release {offer.number}, expected error (95%) {'; '.join(errors)}: {_how(offer)}")
+    return {"Without paying": tuple(lines)} if lines else {}
+
+
+def _how(offer: Derived) -> str:
+    most, only = int(offer.draws.max()), f"; {offer.only}" if offer.only else ""
+    added = "its cells" if most == 1 else f"sums of {'up to ' if offer.draws.min() < most else ''}{most} of its cells"
+    return f"from_release({offer.number}, ledger=ledger) gives {added}{only}"
 
 
 def _payer(plan: Plan) -> str:

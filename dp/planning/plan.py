@@ -33,12 +33,12 @@ from dp.planning.measures import Measure, Sensitivity
 from dp.planning.parts import ONE_CURATOR, NoiseParties, Part, calibrated
 from dp.planning.query import Query
 
-__all__ = ["ONE_CURATOR", "NoiseParties", "Part", "Plan", "guarantee", "make_plan"]
+__all__ = ["ONE_CURATOR", "PLAN_FORMAT", "NoiseParties", "Part", "Plan", "guarantee", "make_plan"]
 
 MAX_CELLS = 2**26
 """Cells of one release: half a GiB of words, which a ledger still keeps in one entry."""
 
-_FORMAT = 2
+PLAN_FORMAT = 2
 """Raised when the same plan fields come to mean something else, so that no stored release answers the new question."""
 
 _WRAP_LOG2_PROBABILITY = 64
@@ -174,7 +174,7 @@ class Plan:
     def to_json(self) -> dict[str, object]:
         """The plan's public fields; parties compare them before anything is shared."""
         return {
-            "format": _FORMAT,
+            "format": PLAN_FORMAT,
             "query": self.query.to_json(),
             "guarantee": budget_to_json(self.guarantee),
             "parties": self.parties,

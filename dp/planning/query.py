@@ -19,7 +19,7 @@ from dp.planning.keys import Group, PrivateKeys
 from dp.planning.measures import Measure
 from dp.planning.rollup import Hierarchy, RolledUp
 
-__all__ = ["NoiseFamily", "Query", "canonical", "digest"]
+__all__ = ["NoiseFamily", "Query", "canonical", "digest", "square_bits"]
 
 
 _ACCURACY_COLUMNS = frozenset({"aggregate", "bin", "label", "value", "stddev", "lower", "upper", "confidence"})
@@ -103,15 +103,7 @@ class Query:
             for clamp, demanded in aggregate.demands.items():
                 demands[clamp] |= demanded
         groups = None if isinstance(self.keys, PrivateKeys) else len(self.groups)
-        return Schema(self.columns, demands, self._square_bits, groups, self.noise_norm)
-
-    @property
-    def _square_bits(self) -> int:
-        """Bits of encoded values whose squares, over all units' rows, at many parties, stay within the ring."""
-        if self.bounds.max_rows is None and self.bounds.max_total_rows is None:
-            return _MOST_SQUARE_BITS  # nothing that adds up rows is allowed
-        rows = self.facts.bounded_units * self.bounds.rows
-        return min(max((_RING_BITS - rows.bit_length()) // 2, _FEWEST_SQUARE_BITS), _MOST_SQUARE_BITS)
+        return Schema(self.columns, demands, square_bits(self.bounds, self.facts), groups, self.noise_norm)
 
     @property
     def shares(self) -> dict[Measure, Fraction]:
@@ -156,6 +148,14 @@ class Query:
             "noise": self.noise,
             "filters": list(self.filters),
         }
+
+
+def square_bits(bounds: ContributionBounds, facts: PublicFacts) -> int:
+    """Bits of encoded values whose squares, over all units' rows, at many parties, stay within the ring."""
+    if bounds.max_rows is None and bounds.max_total_rows is None:
+        return _MOST_SQUARE_BITS  # nothing that adds up rows is allowed
+    rows = facts.bounded_units * bounds.rows
+    return min(max((_RING_BITS - rows.bit_length()) // 2, _FEWEST_SQUARE_BITS), _MOST_SQUARE_BITS)
 
 
 def _no_more_groups_than(bounds: ContributionBounds, groups: int) -> ContributionBounds:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from dp.accounting.budget import ApproxDP, Budget, PureDP
 from lake.ledger import Ledger
-from lake.ledger_store import LedgerStore
+from lake.ledger.sqlite import SQLiteStore
 from spark_mpc.federation_file import Peer, add_party
 from spark_mpc.identity import Identity
 from tests.e2e.party_worker import Order
@@ -231,7 +231,7 @@ class Parties:
 
     def _read(self, name: str, seconds_from_now: float = 0.0) -> Ledger:
         # not `Ledger.open`, which settles what a crash left behind: here it is looked at as it is
-        return Ledger(LedgerStore(self.ledger(name)), lambda: time.time() + seconds_from_now)
+        return Ledger(SQLiteStore(self.ledger(name), lambda: time.time() + seconds_from_now))
 
 
 def _write_federation(folder: Path, protocol: str) -> Path:

@@ -7,7 +7,11 @@ import lake
 
 def test_exports_are_pinned() -> None:
     assert lake.__all__ == [
+        "TIME",
+        "USERS",
         "Balance",
+        "Block",
+        "Blocks",
         "ClaimLost",
         "DisclosureRefused",
         "LeaseExpired",
@@ -15,11 +19,13 @@ def test_exports_are_pinned() -> None:
         "LedgerError",
         "LedgerMissing",
         "Policy",
+        "Selector",
         "SessionError",
         "Table",
         "VersionUnavailable",
         "delta_session",
         "require_java",
         "resolve_jars",
+        "user_ranges",
     ]
     assert all(hasattr(lake, name) for name in lake.__all__)

@@ -186,7 +186,7 @@ class FailsToArm(mpc.lake.Ledger):
 class FailsToCommit(mpc.lake.Ledger):
     """A real ledger of a process that dies between arm and result."""
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         raise MemoryError("no room")
 
 

@@ -29,8 +29,8 @@ PUBLIC = {
         histogram max mean median min most_frequent normalize_id private private_keys
         quantiles relative stddev sufficient_statistics sum top_k truncated_share tune unit_sum variance vector_sum
         window""",
-    lake: """Balance ClaimLost DisclosureRefused LeaseExpired Ledger LedgerError LedgerMissing Policy SessionError
-        Table VersionUnavailable delta_session require_java resolve_jars""",
+    lake: """Balance Block Blocks ClaimLost DisclosureRefused LeaseExpired Ledger LedgerError LedgerMissing Policy Selector SessionError
+        TIME Table USERS VersionUnavailable delta_session require_java resolve_jars user_ranges""",
     spark_mpc: """DISJOINT AbortedByPeer CertificateRefused Disagreement FederatedFrame FederatedQuery Federation
         RunAborted SignatureRefused WireError
         FederationError Overlap PeerLost Program ProgramRelease SecretBits SecretInts Study __version__ dp lake

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from dp.accounting.ledger import Claim
 from dp.execution.release import StoredRelease
 from lake.ledger import Ledger
-from lake.ledger_store import LedgerStore
+from lake.ledger.sqlite import SQLiteStore
 from spark_mpc import Federation, Overlap, dp, lake
 from spark_mpc.federated_frame import FederatedFrame, FederatedQuery, Means
 from spark_mpc.sums.additive import Additive
@@ -35,19 +35,19 @@ class Crash(RuntimeError):
 class CrashingLedger(Ledger):
     """A ledger whose process dies when it is about to commit."""
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         raise Crash
 
 
 class LedgerThatTells(Ledger):
     """A ledger that says when it has committed."""
 
-    def __init__(self, store: LedgerStore, clock: Callable[[], float]) -> None:
-        super().__init__(store, clock)
+    def __init__(self, store: SQLiteStore) -> None:
+        super().__init__(store)
         self.committed = threading.Event()
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
-        super().commit(claim, release)
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
+        super().commit(claim, release, plan)
         self.committed.set()
 
 
@@ -56,9 +56,9 @@ class LedgerThatDiesLast(CrashingLedger):
 
     others: tuple[LedgerThatTells, ...] = ()
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         assert all(other.committed.wait(30) for other in self.others)
-        super().commit(claim, release)
+        super().commit(claim, release, plan)
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def test_one_paid_release_shows_the_same_numbers_for_ever(
     assert [row.asDict(recursive=True) for row in numbers] == first.answers.values.to_pylist()
 
     # the same again: another Study, other keys and certificates of the wire, the ledgers opened anew
-    ledgers = {name: Ledger.open(ledger.path) for name, ledger in ledgers.items()}
+    ledgers = {name: Ledger.open(ledger.name) for name, ledger in ledgers.items()}
     again = ask(lakes.tables())
     assert again.paid_before
     assert again.run_id == first.run_id
@@ -208,7 +208,7 @@ def test_a_party_that_lost_the_result_fetches_it_without_paying_again(
     federation: Federation, lakes: Lakes, tables: dict[str, lake.Table], tmp_path: Path
 ) -> None:
     """b dies between the opening and its commit: the others hold the result, b's ledger only that it has paid."""
-    paths = {name: ledger.path for name, ledger in make_ledgers(tmp_path, NAMES).items()}
+    paths = {name: ledger.name for name, ledger in make_ledgers(tmp_path, NAMES).items()}
     told = {name: LedgerThatTells.open(paths[name]) for name in ("a", "c")}
     dying = LedgerThatDiesLast.open(paths["b"])
     dying.others = tuple(told.values())
@@ -219,7 +219,7 @@ def test_a_party_that_lost_the_result_fetches_it_without_paying_again(
 
     key = ledgers["b"].entries()[0].release_key
     assert ledgers["b"].stored_release(key) is None
-    ledgers = {name: Ledger.open(ledger.path) for name, ledger in ledgers.items()}
+    ledgers = {name: Ledger.open(ledger.name) for name, ledger in ledgers.items()}
     again = attempt(federation, ledgers, tables, lakes.spark)
     assert again.error is None
     assert again.release is not None
@@ -235,7 +235,7 @@ def test_a_run_that_failed_after_arming_resumes_with_the_same_noise_under_fresh_
     federation: Federation, lakes: Lakes, tables: dict[str, lake.Table], tmp_path: Path
 ) -> None:
     """Everybody dies between the opening and the commit, twice: nobody has the result, everybody has paid once."""
-    paths = {name: ledger.path for name, ledger in make_ledgers(tmp_path, NAMES).items()}
+    paths = {name: ledger.name for name, ledger in make_ledgers(tmp_path, NAMES).items()}
     crashes = []
     for _ in range(2):
         dying = {name: CrashingLedger.open(path) for name, path in paths.items()}

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, same_kind
-from dp.accounting.ledger import Claim
+from dp.accounting.ledger import Claim, StoredAnswer
 from dp.accounting.scratch import ScratchLedger
 from dp.errors import BudgetExceeded, InvalidArgument
 
@@ -44,6 +44,17 @@ def test_an_entry_lives_from_claim_to_commit() -> None:
     assert ledger.resumable("k") is None
     assert [entry.state for entry in ledger.entries()] == ["spent"]
     assert ledger.export_rows()[0]["epsilon"] == "1"
+
+
+def test_releases_are_listed_by_table_and_version_with_the_plans_that_were_paid_for() -> None:
+    ledger = ScratchLedger(PureDP(3))
+    for key, plan in (("a", '{"x":1}'), ("b", ""), ("c", '{"x":2}')):
+        claim = claimed(ledger, PureDP("1/2"), key, key)
+        ledger.arm(claim, b"")
+        ledger.commit(claim, key.encode(), plan=plan)
+    assert ledger.stored_releases("t", "1") == [StoredAnswer(1, "a", '{"x":1}'), StoredAnswer(3, "c", '{"x":2}')]
+    assert ledger.stored_releases("t", "2") == ledger.stored_releases("u", "1") == []
+    assert ledger.stored_release("b") == b"b"
 
 
 def test_what_is_given_back_is_free_and_what_is_armed_is_not() -> None:

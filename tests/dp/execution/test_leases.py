@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from dp.accounting.ledger import Claim
 from dp.execution.leases import LEASE_SECONDS, keep_lease
 from lake.errors import LeaseExpired, LedgerError
 from lake.ledger import Ledger
-from lake.ledger_store import LedgerStore
+from lake.ledger.sqlite import SQLiteStore
 
 OFTEN = 0.001
 PATIENCE = 30.0
@@ -32,14 +32,14 @@ class Clock:
 class WatchedLedger(Ledger):
     """Tells when it has renewed; fails to where it is told to."""
 
-    def __init__(self, store: LedgerStore, clock: Callable[[], float]) -> None:
-        super().__init__(store, clock)
+    def __init__(self, store: SQLiteStore) -> None:
+        super().__init__(store)
         self.renewed, self.renewals, self.is_broken = threading.Event(), 0, False
 
     def renew(self, claim: Claim) -> Claim:
         try:
             if self.is_broken:
-                raise LedgerError(self.path, "the disk is gone", "see to it")
+                raise LedgerError(self.name, "the disk is gone", "see to it")
             return super().renew(claim)
         finally:
             self.renewals += 1
@@ -60,7 +60,7 @@ def clock() -> Clock:
 @pytest.fixture
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[WatchedLedger]:
     WatchedLedger.create(tmp_path / "ledger", capacity=PureDP(1), clock=clock).close()
-    with WatchedLedger(LedgerStore(tmp_path / "ledger"), clock) as ledger:
+    with WatchedLedger(SQLiteStore(tmp_path / "ledger", clock)) as ledger:
         yield ledger
 
 

@@ -28,7 +28,7 @@ READS = [
 class LedgerThatDies(Ledger):
     """The process ends between arming and commit."""
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         raise RuntimeError("killed")
 
 

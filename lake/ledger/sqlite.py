@@ -1,4 +1,4 @@
-"""The file under a ledger: made atomically, opened only if it is ours, written in one transaction at a time."""
+"""A ledger in a SQLite file: made atomically, opened only if it is ours, written in one transaction at a time."""
 
 from __future__ import annotations
 
@@ -7,71 +7,44 @@ import os
 import sqlite3
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from sqlalchemy import create_engine
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import StaticPool
 
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
+from lake.ledger.migrate import brought_up, made
+from lake.ledger.schema import REVISION
+from lake.ledger.store import Clock, Texts, Transaction
 
-__all__ = ["SCHEMA_VERSION", "LedgerStore"]
+__all__ = ["SQLiteStore"]
 
-SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x6D70634C  # "mpcL": tells a ledger from any other SQLite file
+_SCHEMA_VERSION = int(REVISION)
 
 _BUSY_SECONDS = 10.0
 _BUSY_ATTEMPTS = 3
 
-# Amounts are exact, so they are text ("1/10"); times are seconds since the epoch.
-_SCHEMA = """
-CREATE TABLE ledger (
-    only_row   INTEGER PRIMARY KEY CHECK (only_row = 1),
-    ledger_id  TEXT NOT NULL,
-    capacity   TEXT NOT NULL,
-    created_at REAL NOT NULL
-) STRICT;
-CREATE TABLE entries (
-    number           INTEGER PRIMARY KEY AUTOINCREMENT,
-    claim_id         TEXT NOT NULL UNIQUE,
-    request_id       TEXT NOT NULL UNIQUE,
-    run_id           TEXT NOT NULL,
-    table_name       TEXT NOT NULL,
-    data_version     TEXT NOT NULL,
-    purpose          TEXT NOT NULL,
-    release_key      TEXT NOT NULL,
-    price            TEXT NOT NULL,
-    state            TEXT NOT NULL CHECK (state IN ('reserved', 'armed', 'spent', 'released')),
-    fence            INTEGER NOT NULL,
-    lease_seconds    REAL NOT NULL,
-    lease_expires_at REAL NOT NULL,
-    noised           BLOB,
-    created_at       REAL NOT NULL,
-    updated_at       REAL NOT NULL,
-    disclosure       TEXT NOT NULL DEFAULT '',
-    CHECK (noised IS NULL OR state IN ('armed', 'spent'))
-) STRICT;
-CREATE INDEX entries_by_state ON entries (state, price, lease_expires_at);
-CREATE INDEX entries_by_release_key ON entries (release_key);
-CREATE TABLE releases (
-    release_key TEXT PRIMARY KEY,
-    claim_id    TEXT NOT NULL REFERENCES entries (claim_id),
-    release     BLOB NOT NULL,
-    stored_at   REAL NOT NULL
-) STRICT;
-"""
-
-# What makes the next version of each version.
-_MIGRATIONS = {1: "ALTER TABLE entries ADD COLUMN disclosure TEXT NOT NULL DEFAULT ''"}
+_DIALECT = sqlite_dialect.dialect(paramstyle="named")
 
 
-class LedgerStore:
+class SQLiteStore:
     """An open ledger file.
 
     Invariant: every write goes to the file that stands at `path` now, never to one that was deleted or replaced since.
     Safe to share between threads; a forked child must open its own.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
         """Open an existing ledger; one of an older schema version is brought to this one.
+
+        Args:
+            path: the file.
+            clock: seconds since the epoch.
 
         Raises:
             LedgerMissing: no such file.
@@ -83,6 +56,8 @@ class LedgerStore:
         refuse_network_file_system(self.path)
         self._identity = _file_identity(self.path)
         self._process = os.getpid()
+        self._clock = clock
+        self._texts = Texts(_DIALECT)
         self._lock = threading.RLock()
         self._connection = _opened(self.path)
         try:
@@ -97,8 +72,13 @@ class LedgerStore:
             raise
 
     @staticmethod
-    def create(path: Path, *, ledger_id: str, capacity: str, created_at: float) -> None:
+    def create(path: Path, clock: Clock, found: Callable[[Transaction], None]) -> None:
         """Write a new ledger file that only its owner may read; it appears at `path` complete or not at all.
+
+        Args:
+            path: of the file.
+            clock: seconds since the epoch.
+            found: writes what a new ledger holds.
 
         Raises:
             LedgerError: something stands there already, the directory is missing, or a network file system.
@@ -111,17 +91,22 @@ class LedgerStore:
         try:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".ledger-") as scratch:
                 draft = Path(scratch) / "draft"
-                _write_draft(draft, (ledger_id, capacity, created_at))
+                _write_draft(draft, clock, found)
                 _publish(draft, path)
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(path, f"cannot be created ({error})", "choose a writable local disk") from None
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return str(self.path)
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
         self._connection.close()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[Transaction]:
         """Everything inside happens at once and durably, or not at all.
 
         Raises:
@@ -134,7 +119,7 @@ class LedgerStore:
             try:
                 self._begin()
                 self._check_in_place()
-                yield self._connection
+                yield Transaction(self._connection.cursor(), self._texts, self._clock())
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
@@ -164,13 +149,14 @@ class LedgerStore:
 
     def _migrate(self) -> None:
         """All steps in one transaction: of processes that open an old ledger together one takes them, or nobody."""
-        if self._version() == SCHEMA_VERSION:
+        if self._version() == _SCHEMA_VERSION:
             return
-        with self.transaction() as db:
+        with self._lock, _alchemy(self._connection) as connection:
+            self._begin()
             self._check_header()  # again, under the lock: another process may have been here
-            for version in range(self._version(), SCHEMA_VERSION):
-                db.execute(_MIGRATIONS[version])
-                db.execute(f"PRAGMA user_version = {version + 1}")
+            brought_up(connection, f"{self._version():04}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            connection.commit()
 
     def _version(self) -> int:
         found: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
@@ -181,8 +167,8 @@ class LedgerStore:
         found = self._version()
         if application != _APPLICATION_ID:
             raise LedgerError(self.path, "not a ledger", "give the path of a ledger file")
-        if found not in (*_MIGRATIONS, SCHEMA_VERSION):
-            problem = f"has schema version {found}, this library reads {min(_MIGRATIONS)} to {SCHEMA_VERSION}"
+        if found not in range(1, _SCHEMA_VERSION + 1):
+            problem = f"has schema version {found}, this library reads 1 to {_SCHEMA_VERSION}"
             raise LedgerError(self.path, problem, "use the version of spark-mpc that wrote it")
 
     def _check_in_place(self) -> None:
@@ -227,14 +213,24 @@ def _make_durable(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA secure_delete = ON")
 
 
-def _write_draft(draft: Path, row: tuple[str, str, float]) -> None:
+@contextlib.contextmanager
+def _alchemy(connection: sqlite3.Connection) -> Iterator[Connection]:
+    """The same connection for SQLAlchemy; what it does not commit is rolled back."""
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    with engine.connect() as shared:
+        yield shared
+
+
+def _write_draft(draft: Path, clock: Clock, found: Callable[[Transaction], None]) -> None:
     draft.touch(mode=0o600)
     with contextlib.closing(_connect(draft)) as connection:
         _make_durable(connection)
-        connection.executescript(_SCHEMA)
-        connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?)", row)
-        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        with _alchemy(connection) as shared:
+            made(shared)
+            shared.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+            shared.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            shared.commit()
+        found(Transaction(connection.cursor(), Texts(_DIALECT), clock()))
 
 
 def _refuse_leftovers(path: Path) -> None:

@@ -1,0 +1,227 @@
+"""How many claims each scheduler grants on PrivateKube's workload, beside the published figures; and what a pass takes.
+
+Four cases: one block or many, basic composition or Renyi orders. Every scheduler plays the same draws. A record has
+the mean over seeds, its standard error, and the least and the most; records of DPack have its grants over those of
+DPF with the same unlocking, seed by seed. "one pass" has all claims there at once, at several loads. "pass" is the time
+of one pass over 1,000 blocks.
+
+Cases with one block, or with basic composition, make a pass at every arrival and every second. "many blocks, Renyi"
+makes one every second: first come first served grants the same either way.
+
+Pictures: `python -m benchmarks schedulers > FILE`, then `python -m benchmarks._scheduling_pictures FILE DIRECTORY`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks._measure import median_seconds
+from benchmarks._scheduling_replay import Replay
+from benchmarks._scheduling_workload import CASES, Workload, contended
+from lake.scheduling import (
+    DPF,
+    AtOnce,
+    ByArrivals,
+    ByTime,
+    DPack,
+    FirstComeFirstServed,
+    Fits,
+    RoundRobin,
+    Scheduler,
+    scheduler_to_json,
+)
+
+__all__ = ["run"]
+
+_TICK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class _Played:
+    """What one case is played with.
+
+    Attributes:
+        case: its name.
+        seeds: how many draws.
+        parts: N of DPF, as multiples of the case's fair number of claims.
+        lifetimes: L of DPF and DPack, seconds.
+        packed: N of DPack, as multiples.
+        shared: N of round robin, as multiples.
+        published: granted, by the scheduler's name and unlocking.
+    """
+
+    case: str
+    seeds: int
+    parts: tuple[float, ...]
+    lifetimes: tuple[int, ...]
+    packed: tuple[float, ...]
+    shared: tuple[float, ...]
+    published: Mapping[str, int]
+
+    def schedulers(self) -> list[Scheduler]:
+        fair = CASES[self.case].fair
+        by_time = [ByTime(lifetime) for lifetime in self.lifetimes]
+        return [
+            FirstComeFirstServed(),
+            *(RoundRobin(_arrivals(part, fair)) for part in self.shared),
+            *(DPF(_arrivals(part, fair)) for part in self.parts),
+            *map(DPF, by_time),
+            *(DPack(_arrivals(part, fair)) for part in self.packed),
+            *map(DPack, by_time),
+        ]
+
+
+def _arrivals(part: float, fair: int) -> ByArrivals:
+    return ByArrivals(max(round(part * fair), 1))
+
+
+_ONCE = "fcfs at_once"
+_PLAYED = (
+    _Played(
+        "single block, basic",
+        20,
+        (0.01, 0.1, 0.5, 0.75, 1, 1.25, 1.75, 2, 2.25, 2.75, 3.25),
+        (100, 175, 236),
+        (0.5, 1, 1.75, 2.75),
+        (0.01, 0.1, 0.5, 0.75, 1, 1.25),
+        {
+            _ONCE: 28,
+            **{f"dpf arrivals={n}": 100 for n in (175, 200, 225)},
+            **{f"dpf arrivals={n}": count for n, count in ((50, 46), (75, 55), (125, 91), (275, 85), (325, 72))},
+        },
+    ),
+    _Played(
+        "many blocks, basic",
+        20,
+        (0.01, 0.5, 1, 1.75, 2, 2.75, 3.75, 7.5),
+        (25, 50, 100),
+        (1.75, 2, 3.75, 7.5),
+        (0.5, 1),
+        {_ONCE: 1150, "dpf arrivals=200": 2350},
+    ),
+    _Played(
+        "many blocks, Renyi",
+        4,
+        (0.1, 0.5, 0.75, 1, 1.75),
+        (50, 100),
+        (0.75, 1.75),
+        (),
+        {_ONCE: 18_400, "dpf arrivals=10886": 53_900},
+    ),
+    _Played(
+        "single block, Renyi",
+        4,
+        (0.1, 0.5, 1, 1.75, 2.25, 2.75, 3.25),
+        (29_028,),
+        (1.75,),
+        (),
+        {_ONCE: 580, "dpf arrivals=25400": 14_500, "dpf arrivals=32656": 14_500},
+    ),
+)
+
+
+def run(quick: bool) -> Iterator[dict[str, object]]:
+    """Passes, one pass at several loads, then the four cases.
+
+    Args:
+        quick: passes of 1,000 claims, and the cases of basic composition with 2 seeds.
+    """
+    yield from _passes((1_000,) if quick else (1_000, 10_000, 100_000))
+    with ProcessPoolExecutor() as pool:
+        each = partial(_each, pool.map)
+        yield from _loads(each, 2 if quick else 20)
+        for played in _PLAYED:
+            if not quick:
+                yield from _case(played, played.seeds, each)
+            elif CASES[played.case].fits == "every":
+                yield from _case(played, 2, each)
+
+
+Each = Callable[[Callable[[int], int], int], "tuple[list[int], float]"]
+
+
+def _each(mapped: Callable[..., Iterator[int]], action: Callable[[int], int], seeds: int) -> tuple[list[int], float]:
+    """What an action returns for every seed, and the seconds that all took together on the wall clock."""
+    start = time.perf_counter()
+    return list(mapped(action, range(seeds))), time.perf_counter() - start
+
+
+def _passes(sizes: Sequence[int]) -> Iterator[dict[str, object]]:
+    for fits in ("every", "any"):
+        for scheduler in (FirstComeFirstServed(), RoundRobin(AtOnce()), DPF(AtOnce()), DPack(AtOnce())):
+            for claims in sizes:
+                supply, waiting = contended(claims, 1_000, fits)
+                seconds = median_seconds(partial(scheduler.grants, supply, waiting))
+                what = {
+                    "scheduler": scheduler.name,
+                    "claims": claims,
+                    "granted": len(scheduler.grants(supply, waiting)),
+                }
+                yield {"case": f"pass, {_composition(fits)}", **what, "seconds": round(seconds, 4)}
+
+
+def _loads(each: Each, seeds: int) -> Iterator[dict[str, object]]:
+    for fits in ("every", "any"):
+        for load in (1.5, 2.0, 5.0, 20.0):
+            counts = {}
+            for scheduler in (FirstComeFirstServed(), DPF(AtOnce()), DPack(AtOnce())):
+                counts[scheduler.name], seconds = each(partial(_one_pass, scheduler, fits, load), seeds)
+                record = {"load": load, "claims": 10_000, **_record(scheduler, counts[scheduler.name], seconds)}
+                over = _over(counts["dpack"], counts["dpf"]) if scheduler.name == "dpack" else {}
+                yield {"case": f"one pass, {_composition(fits)}", **record, **over}
+
+
+def _one_pass(scheduler: Scheduler, fits: Fits, load: float, seed: int) -> int:
+    return len(scheduler.grants(*contended(10_000, 100, fits, load=load, seed=seed)))
+
+
+def _case(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]]:
+    fair: dict[str, list[int]] = {}
+    for scheduler in played.schedulers():
+        counts, seconds = each(partial(_replayed, played.case, scheduler), seeds)
+        key = _unlocking(scheduler)
+        record = {"case": played.case, **_record(scheduler, counts, seconds)}
+        published = played.published.get(f"{scheduler.name} {key}")
+        if scheduler.name == "dpf":
+            fair[key] = counts
+        over = _over(counts, fair[key]) if scheduler.name == "dpack" and key in fair else {}
+        yield record | over | ({"published": published} if published else {})
+
+
+def _replayed(case: str, scheduler: Scheduler, seed: int) -> int:
+    workload = Workload.drawn(CASES[case], seed)
+    return Replay(workload, scheduler, tick_seconds=_TICK_SECONDS, at_arrivals=case != "many blocks, Renyi").run()
+
+
+def _unlocking(scheduler: Scheduler) -> str:
+    """As the keys of published figures: "arrivals=200"."""
+    ((kind, value),) = dict(scheduler_to_json(scheduler)["unlocking"]).items()  # type: ignore[call-overload]
+    return kind if value is True else f"{kind}={value}"
+
+
+def _record(scheduler: Scheduler, counts: Sequence[int], seconds: float) -> dict[str, object]:
+    return {
+        "scheduler": scheduler.name,
+        "unlocking": _unlocking(scheduler),
+        "granted": round(statistics.mean(counts), 1),
+        "stderr": round(statistics.stdev(counts) / len(counts) ** 0.5, 2),
+        "least": min(counts),
+        "most": max(counts),
+        "seeds": len(counts),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _over(packed: Sequence[int], fair: Sequence[int]) -> dict[str, object]:
+    """DPack's grants over DPF's, seed by seed."""
+    ratios = [mine / max(theirs, 1) for mine, theirs in zip(packed, fair, strict=True)]
+    return {"over_dpf": round(statistics.mean(ratios), 4), "least_over_dpf": round(min(ratios), 4)}
+
+
+def _composition(fits: Fits) -> str:
+    return "basic" if fits == "every" else "Renyi"

@@ -1,0 +1,20 @@
+"""An owner's privacy ledger. Modules, each standing on those before it:
+
+schema, migrations   the tables, and how they came to be
+store                one transaction at a time, and the audit log; sqlite and postgres are the two stores
+amounts, balances    exact budgets as text; what every block has left
+rows, books          claims, and the steps of their life
+settings, layouts    what the steward chose; which tables are cut into blocks
+allocation           who gets budget when
+ledger, steward      what jobs and stewards call
+"""
+
+from __future__ import annotations
+
+from lake.ledger.balances import BlockState
+from lake.ledger.claim import OpenClaim
+from lake.ledger.ledger import Balance, Ledger
+from lake.ledger.steward import Steward
+from lake.ledger.store import Head
+
+__all__ = ["Balance", "BlockState", "Head", "Ledger", "OpenClaim", "Steward"]

@@ -1,0 +1,203 @@
+"""A claim that is held open: budget on some blocks, out of which queries are paid while it lasts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from dp.accounting.budget import Budget, summed
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, StoredAnswer
+from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
+from dp.execution.leases import keep_lease
+from lake.ledger.rows import ClaimRow, Request, most_of
+from lake.ledger.schema import WHOLE
+from lake.ledger.selection import Choice, Named
+
+__all__ = ["OpenClaim", "Payer", "hold"]
+
+_FIRST_LOOK_SECONDS = 0.02
+_SLOWEST_LOOK_SECONDS = 1.0
+
+
+class Payer(BudgetLedger, Protocol):
+    """What a claim needs of its ledger."""
+
+    def ask(self, request: Request, choice: Choice) -> ClaimRow:
+        """Make a claim, or find the one that this request made."""
+
+    def poll(self, number: int) -> ClaimRow:
+        """A claim as it stands now; if it waits, its holder has been heard of."""
+
+    def within(self, number: int) -> list[ClaimRow]:
+        """The claims that were paid out of another, oldest first."""
+
+
+@contextmanager
+def hold(ledger: Payer, request: Request, choice: Choice) -> Iterator[OpenClaim]:
+    """Wait until a claim is granted, keep its lease while the block runs, give back what is left of it."""
+    row = ledger.ask(request, choice)
+    ticket = row.ticket(ledger.ledger_id)
+    if row.state == "waiting":
+        try:
+            row = _granted(ledger, row)
+        except BaseException:
+            with suppress(SparkMpcError):
+                ledger.release(ticket)
+            raise
+    with keep_lease(ledger, row.ticket(ledger.ledger_id), request.lease_seconds / 3) as lease:
+        yield OpenClaim(ledger, row, lambda: lease.claim)
+    ledger.release(lease.claim)
+
+
+def _granted(ledger: Payer, row: ClaimRow) -> ClaimRow:
+    pause = _FIRST_LOOK_SECONDS
+    while row.state == "waiting":
+        time.sleep(min(pause, row.request.lease_seconds / 4))
+        pause = min(pause * 1.5, _SLOWEST_LOOK_SECONDS)
+        row = ledger.poll(row.number)
+    if row.state != "reserved":
+        asked, blocks = most_of(row.request.demand), len(row.request.demand)
+        raise BudgetExceeded(
+            f"asked {asked} on {blocks} block(s), not granted within {row.request.timeout_seconds:g} s on ledger"
+            f" {ledger.ledger_id}: ask for less, wait longer, or ask its steward"
+        )
+    return row
+
+
+class OpenClaim(BudgetLedger):
+    """Budget that is held for this job on some blocks; give it as `ledger=` to what it shall pay for.
+
+    Guarantees:
+        What is paid out of it was acquired before: no query under it is refused because somebody else was faster.
+        A query on any other block, or for more than is left of it, is refused before a row is read.
+
+    Attributes:
+        number: of the claim in its ledger.
+        blocks: what it holds budget on; `lake.Table.private` takes the claim and reads just these.
+    """
+
+    def __init__(self, ledger: Payer, row: ClaimRow, ticket: Callable[[], Claim]) -> None:
+        """Made by `Ledger.claim`."""
+        self.number = row.number
+        self.blocks = tuple(row.request.demand)
+        self._ledger, self._ticket = ledger, ticket
+        self._owner, self._weight = row.request.owner, row.request.weight
+        self._capacity = most_of(row.request.demand)
+
+    def __repr__(self) -> str:
+        return f"OpenClaim({self.number}, {self._capacity} on {len(self.blocks)} block(s))"
+
+    @property
+    def capacity(self) -> Budget:
+        """What was claimed: of each block, or the most of any."""
+        return self._capacity
+
+    @property
+    def ledger_id(self) -> str:
+        """The ledger that it stands in."""
+        return self._ledger.ledger_id
+
+    def spent(self) -> Budget:
+        """What queries under it have paid, of any block."""
+        return self._sum("armed", "spent")
+
+    def reserved(self) -> Budget:
+        """What queries under it are about to pay, of any block."""
+        return self._sum("reserved")
+
+    def remaining(self) -> Budget:
+        """What a query on all of its blocks may cost: the least that is left of any."""
+        first, *others = self._ledger.poll(self.number).held.values()
+        amounts = first.amounts
+        for other in others:
+            amounts = {name: min(amount, other.amounts[name]) for name, amount in amounts.items()}
+        return first.of_amounts(amounts)
+
+    def entries(self) -> list[Entry]:
+        """The claims of the queries under it, oldest first."""
+        return [row.entry() for row in self._ledger.within(self.number)]
+
+    def export_rows(self) -> list[dict[str, str]]:
+        """The same as text fields."""
+        mine = {entry.claim_id for entry in self.entries()}
+        return [row for row in self._ledger.export_rows() if row["claim_id"] in mine]
+
+    def reserve(
+        self,
+        *,
+        request_id: str,
+        price: Budget,
+        table: str,
+        data_version: str,
+        release_key: str,
+        run_id: str,
+        purpose: str,
+        lease_seconds: float,
+        disclosure: str = "",
+        blocks: tuple[str, ...] = (),
+        layout: str = "",
+    ) -> Claim:
+        """Take part of it for one query; see `Ledger.reserve`.
+
+        Raises:
+            BudgetExceeded: less is left of it.
+            InvalidArgument: a block that it does not hold.
+            ClaimLost: it has ended.
+        """
+        paid = blocks or (WHOLE,)
+        if not set(paid) <= set(self.blocks):
+            other = sorted(set(paid) - set(self.blocks))[0]
+            raise InvalidArgument("blocks", other, f"claim {self.number} is on others: read table.private(claim)")
+        request = Request(
+            request_id=request_id,
+            lease_seconds=lease_seconds,
+            owner=self._owner,
+            weight=self._weight,
+            parent=self.number,
+            table=table,
+            data_version=data_version,
+            release_key=release_key,
+            run_id=run_id,
+            purpose=purpose,
+            disclosure=disclosure,
+        )
+        return self._ledger.ask(request, Named(paid, price, layout)).ticket(self.ledger_id)
+
+    def renew(self, claim: Claim) -> Claim:
+        """Start a query's running lease afresh."""
+        return self._ledger.renew(claim)
+
+    def arm(self, claim: Claim, noised: bytes) -> None:
+        """Spend a query's part for good."""
+        self._ledger.arm(claim, noised)
+
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
+        """Close a query's part, and store its release."""
+        self._ledger.commit(claim, release, plan)
+
+    def release(self, claim: Claim) -> None:
+        """Give a query's part back to this claim."""
+        self._ledger.release(claim)
+
+    def stored_release(self, release_key: str) -> bytes | None:
+        """The release that was paid for under this key, by this claim or another."""
+        return self._ledger.stored_release(release_key)
+
+    def stored_releases(self, table: str, data_version: str) -> list[StoredAnswer]:
+        """The stored releases of this table and version."""
+        return self._ledger.stored_releases(table, data_version)
+
+    def resumable(self, release_key: str) -> Resumable | None:
+        """The newest paid claim under this key whose release is not stored."""
+        return self._ledger.resumable(release_key)
+
+    @property
+    def ticket(self) -> Claim:
+        """The newest ticket of this claim itself."""
+        return self._ticket()
+
+    def _sum(self, *states: EntryState) -> Budget:
+        rows = (row for row in self._ledger.within(self.number) if row.state in states)
+        return summed(((most_of(row.held), 1) for row in rows), self._capacity)

@@ -1,0 +1,488 @@
+"""An owner's privacy ledger as jobs use it: claims, what they paid for, and what is left."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import bindparam, insert, select
+
+from dp.accounting.budget import Budget, budget_to_json, same_kind
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable, StoredAnswer, require_price
+from dp.errors import InvalidArgument, SparkMpcError
+from dp.execution.leases import LEASE_SECONDS
+from lake.blocks.rules import Blocks
+from lake.blocks.selectors import Selector
+from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
+from lake.ledger.allocation import allocate, run_pass
+from lake.ledger.amounts import read_budget, within, write_budget
+from lake.ledger.balances import BlockState, made_block
+from lake.ledger.books import Books
+from lake.ledger.claim import OpenClaim, hold
+from lake.ledger.layouts import Layout, layouts_of
+from lake.ledger.postgres import PostgresStore, is_address
+from lake.ledger.rows import (
+    ClaimRow,
+    Request,
+    all_claims,
+    check_request,
+    claim_requested,
+    claims_within,
+    resumable_claim,
+)
+from lake.ledger.schema import WHOLE, approvals, claims, ledger, releases
+from lake.ledger.selection import Choice, Named, Wanted
+from lake.ledger.settings import Settings, read_settings
+from lake.ledger.sqlite import SQLiteStore
+from lake.ledger.store import Clock, Head, Store, Transaction
+
+__all__ = ["Balance", "Ledger"]
+
+_MOST_BLOB_BYTES = 999_000_000  # SQLite's own limit is 1e9 bytes a row
+
+_IDENTITY = select(ledger.c.ledger_id, ledger.c.capacity)
+_FOUND = insert(ledger).values({name: bindparam(name) for name in ("only_row", "ledger_id", "capacity", "created_at")})
+_RELEASE = select(releases.c.release).where(releases.c.release_key == bindparam("release_key"))
+_ANSWERS = (
+    select(releases.c.number, releases.c.release_key, releases.c.plan)
+    .join(claims, claims.c.number == releases.c.claim)
+    .where(claims.c.table_name == bindparam("table"), claims.c.data_version == bindparam("data_version"))
+    .where(releases.c.plan != "")
+    .order_by(releases.c.number)
+)
+_APPROVED = select(approvals.c.price).where(approvals.c.release_key == bindparam("release_key"))
+
+
+@dataclass(frozen=True)
+class Balance:
+    """One consistent look at the whole of a ledger.
+
+    Guarantees:
+        capacity = spent + reserved + remaining, exactly.
+    """
+
+    capacity: Budget
+    spent: Budget
+    reserved: Budget
+    remaining: Budget
+
+
+class Ledger(BudgetLedger):
+    """A privacy budget, in a file or on a server.
+
+    Guarantees:
+        Every change is one durable transaction: what was acknowledged survives kill -9, and processes that race never
+        overspend. Armed and spent claims are never refunded; a released claim never comes back, whatever the clock
+        does. Every change is in an audit log, each of whose lines is hashed with all before it.
+    Leaks:
+        To whoever reads it: prices, purposes, stored releases (those of disclosures are exact), and noised vectors (of
+        unfinished runs, and of all runs in which this owner was no recipient). A file is made readable by its owner
+        alone.
+    Cost:
+        One durable transaction per change.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Use `Ledger.open` or `Ledger.create`."""
+        self._store = store
+        with store.transaction() as tx:
+            ((ledger_id, capacity),) = tx.rows(_IDENTITY)
+        self._ledger_id = str(ledger_id)
+        self._capacity = read_budget(capacity)
+
+    @classmethod
+    def create(cls, where: str | PathLike[str], *, capacity: Budget, clock: Clock | None = None) -> Ledger:
+        """Make a new ledger; the steward does this once, jobs open it.
+
+        Args:
+            where: a file on a local disk, which must not exist; or "postgresql://user@host/database?ledger=NAME",
+                where NAME is a schema that must not exist ("privacy_ledger" unless given).
+            capacity: the whole budget, for ever; its kind is the only kind that the ledger takes.
+            clock: seconds since the epoch; None for this machine's, on a server for the server's.
+
+        Raises:
+            LedgerError: the place is taken, or lies on a network file system, or cannot be written.
+        """
+
+        def found(tx: Transaction) -> None:
+            text, ledger_id = write_budget(capacity), secrets.token_hex(16)
+            tx.write(_FOUND, only_row=1, ledger_id=ledger_id, capacity=text, created_at=tx.now)
+            made_block(tx, WHOLE, "", capacity, Fraction(1))
+            tx.record("created", ledger=ledger_id, capacity=budget_to_json(capacity))
+
+        if is_address(where):
+            PostgresStore.create(fspath(where), clock, found)
+        else:
+            SQLiteStore.create(Path(where), clock or time.time, found)
+        return cls.open(where, clock=clock)
+
+    @classmethod
+    def open(cls, where: str | PathLike[str], *, clock: Clock | None = None) -> Ledger:
+        """Open an existing ledger; claims that are armed count as spent from here on.
+
+        A job that runs meanwhile can still commit what it armed. A file of an older version is brought to this one
+        in place; no amount in it changes, but an older spark-mpc opens it no more. On a server its owner does that.
+
+        Raises:
+            LedgerMissing: there is none; a job never makes a budget of its own.
+            LedgerError: not a ledger, one of another version, out of reach, or on a network file system.
+        """
+        if is_address(where):
+            opened = cls(PostgresStore(fspath(where), clock))
+        else:
+            opened = cls(SQLiteStore(Path(where), clock or time.time))
+        with opened.books() as books:
+            books.settle()
+        return opened
+
+    def close(self) -> None:
+        """Close the file or the connection."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.name!r}, capacity={self.capacity})"
+
+    @property
+    def name(self) -> str:
+        """The file, or the address without a password."""
+        return self._store.name
+
+    @property
+    def capacity(self) -> Budget:
+        """The whole budget."""
+        return self._capacity
+
+    @property
+    def ledger_id(self) -> str:
+        """A random name, fixed when the ledger was created."""
+        return self._ledger_id
+
+    def balance(self) -> Balance:
+        """Capacity, spent, reserved and remaining of the whole, as of one moment."""
+        (whole,) = (state for state in self.blocks() if state.name == WHOLE)
+        return Balance(whole.capacity, whole.consumed, whole.acquired, whole.remaining)
+
+    def spent(self) -> Budget:
+        """Armed and spent claims on the whole together."""
+        return self.balance().spent
+
+    def reserved(self) -> Budget:
+        """Claimed of the whole, not armed, with a running lease."""
+        return self.balance().reserved
+
+    def remaining(self) -> Budget:
+        """What new claims may take of the whole."""
+        return self.balance().remaining
+
+    def blocks(self) -> list[BlockState]:
+        """The whole and every block that was made so far, by name."""
+        with self.books() as books:
+            return books.accounts.all()
+
+    def layouts(self) -> list[Layout]:
+        """How tables are cut into blocks, and what each block gives."""
+        with self._store.transaction() as tx:
+            return layouts_of(tx)
+
+    def settings(self) -> Settings:
+        """What the steward chose."""
+        with self._store.transaction() as tx:
+            return read_settings(tx)
+
+    def head(self) -> Head:
+        """Where the audit log ends."""
+        with self._store.transaction() as tx:
+            return tx.head()
+
+    def entries(self) -> list[Entry]:
+        """Every claim, oldest first."""
+        with self.books() as books:
+            return [row.entry() for row in all_claims(books.tx)]
+
+    def export_rows(self) -> list[dict[str, str]]:
+        """Every claim as text fields; the price becomes "kind" and one exact fraction for each of its amounts."""
+        return [{"ledger_id": self.ledger_id, **_exported(entry)} for entry in self.entries()]
+
+    def reserve(
+        self,
+        *,
+        request_id: str,
+        price: Budget,
+        table: str,
+        data_version: str,
+        release_key: str,
+        run_id: str,
+        purpose: str,
+        lease_seconds: float,
+        disclosure: str = "",
+        blocks: tuple[str, ...] = (),
+        layout: str = "",
+    ) -> Claim:
+        """Claim part of the budget, now or not at all, until the lease runs out.
+
+        A request that was armed meanwhile gives its claim too: it can be committed, not armed again.
+
+        Args:
+            request_id: makes the call idempotent: the same id and content give the same claim, debited once.
+            price: of the ledger's kind; above zero, or nothing for a disclosure.
+            table: name of the table, for the record.
+            data_version: its pinned version, for the record.
+            release_key: names the release that is paid for.
+            run_id: names the run, for the record.
+            purpose: in the caller's words, for the record.
+            lease_seconds: how long the claim holds unless armed or renewed; above zero.
+            disclosure: the name of what is opened exactly; "" for what is noised.
+            blocks: each of them gives the price; none for the whole.
+            layout: the fingerprint of the rule that cut the rows; "" without blocks.
+
+        Raises:
+            BudgetExceeded: less is left; nothing was debited.
+            ClaimLost: the request was released before; a new attempt needs a new id.
+            InvalidArgument: a price of another kind, of nothing without a disclosure or of more than nothing with one,
+                a malformed name of a disclosure, an unusable lease, an empty id, the id of a request with other
+                content, or blocks that the ledger's layout does not make.
+        """
+        request = Request(
+            request_id=request_id,
+            lease_seconds=lease_seconds,
+            table=table,
+            data_version=data_version,
+            release_key=release_key,
+            run_id=run_id,
+            purpose=purpose,
+            disclosure=disclosure,
+        )
+        return self.ask(request, Named(blocks or (WHOLE,), price, layout)).ticket(self.ledger_id)
+
+    def claim(
+        self,
+        blocks: Blocks | None = None,
+        selector: Selector | None = None,
+        *,
+        demand: Budget | Mapping[str, Budget],
+        min_blocks: int | None = None,
+        max_blocks: int | None = None,
+        timeout_seconds: float = 0.0,
+        weight: int = 1,
+        owner: str = "",
+        purpose: str = "",
+        request_id: str | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> AbstractContextManager[OpenClaim]:
+        """Hold budget on some blocks while a job works; what it did not use is given back.
+
+        Args:
+            blocks: the rule that cuts the table, `table.blocks`; None for the whole.
+            selector: which of its blocks, such as `lake.TIME >= "2026-03-01"`; None for all that there are.
+            demand: of each block; or of each its own, by name.
+            min_blocks: take fewer blocks than all, but no fewer than these; None: all of them or nothing.
+            max_blocks: take no more than these, the latest; None: any number.
+            timeout_seconds: how long it may wait for others; 0: now or not at all.
+            weight: what it is worth beside others, a whole number of at least 1; a scheduler may look at it.
+            owner: who asks, for the record.
+            purpose: for the record.
+            request_id: makes it idempotent; None for a random one.
+            lease_seconds: how long it holds once this process is gone.
+
+        Raises:
+            BudgetExceeded: it cannot be granted, or was not in time; nothing is held.
+            ClaimLost: the request was made before, and has ended.
+            InvalidArgument: a parameter that cannot be used.
+        """
+        wanted = Wanted(blocks, Selector() if selector is None else selector, demand, min_blocks, max_blocks)
+        request = Request(
+            request_id=secrets.token_hex(16) if request_id is None else request_id,
+            lease_seconds=lease_seconds,
+            timeout_seconds=timeout_seconds,
+            owner=owner,
+            weight=weight,
+            table=wanted.table,
+            data_version=wanted.text,
+            purpose=purpose,
+        )
+        return hold(self, request, wanted)
+
+    def ask(self, request: Request, choice: Choice) -> ClaimRow:
+        """Make a claim, or find the one that this request made; it may wait if the request says so.
+
+        Args:
+            request: all but the blocks and their amounts.
+            choice: these.
+
+        Raises:
+            BudgetExceeded: less is left, and it may not wait or never will be granted.
+            ClaimLost: the request ended before.
+            InvalidArgument: as `reserve` does.
+        """
+        check_request(request)
+        refusal: SparkMpcError | None = None
+        with self.books() as books:
+            row = claim_requested(books.tx, request.request_id)
+            if row is None:
+                settings = read_settings(books.tx)
+                asked = replace(request, demand=choice.chosen(books, settings))
+                self._check_demand(asked)
+                row = allocate(books, settings, asked)
+                if row.state == "failed":
+                    refusal = books.shortage(asked.demand)
+            else:
+                refusal = self._repeated(row, request, choice)
+        if refusal is not None:
+            raise refusal
+        return row
+
+    def poll(self, number: int) -> ClaimRow:
+        """Say that the holder of a waiting claim is still there, and let the scheduler look; the claim as it stands."""
+        with self.books() as books:
+            row = books.numbered(number)
+            if row.state == "waiting":
+                books.still_waiting(row)
+                run_pass(books, read_settings(books.tx))
+            return books.numbered(number)
+
+    def within(self, number: int) -> list[ClaimRow]:
+        """The claims that were paid out of another, oldest first."""
+        with self.books() as books:
+            return claims_within(books.tx, number)
+
+    def renew(self, claim: Claim) -> Claim:
+        """Start a running lease afresh; earlier tickets of this claim are void.
+
+        Raises:
+            LeaseExpired: it ran out already.
+            ClaimLost: armed, released, or renewed by another holder.
+        """
+        with self._changing(claim) as books:
+            return books.renew(books.held(claim, "reserved")).ticket(self.ledger_id)
+
+    def arm(self, claim: Claim, noised: bytes) -> None:
+        """Spend the claim for good and store its noised vector: do this before any byte from which a result follows.
+
+        Raises:
+            LeaseExpired: the lease ran out first; nothing was spent.
+            ClaimLost: armed or released already, or renewed by another holder.
+            ApprovalNeeded: it costs more than goes unasked, and the steward has not approved it; nothing was spent.
+        """
+        self._check_fits(noised)
+        with self._changing(claim) as books:
+            row = books.held(claim, "reserved")
+            self._check_approved(books, row)
+            books.arm(row, noised)
+
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
+        """Close an armed claim; a release is stored under its key, and its noised vector is then dropped.
+
+        Committing again changes nothing. The first release under a key stays: asking again gives the same answer.
+
+        Args:
+            claim: armed, or spent meanwhile.
+            release: what this party received; None if it receives nothing.
+            plan: public: what was asked, as canonical JSON; "" if nothing else follows from the release.
+
+        Raises:
+            ClaimLost: never armed.
+        """
+        self._check_fits(release or b"")
+        with self._changing(claim) as books:
+            row = books.held(claim, "armed", "spent")
+            spent = books.spend(row) if row.state == "armed" else row
+            if release is not None:
+                books.store(spent, release, plan)
+
+    def release(self, claim: Claim) -> None:
+        """Give an unarmed claim back; giving back twice counts once.
+
+        Raises:
+            ClaimLost: armed or spent, which is never refunded, or renewed by another holder.
+        """
+        with self._changing(claim) as books:
+            row = books.held(claim, "waiting", "reserved", "released", "failed")
+            if row.state in ("waiting", "reserved"):
+                books.release(row)
+
+    def stored_release(self, release_key: str) -> bytes | None:
+        """The release that was paid for under this key, byte for byte; None if none is stored."""
+        with self._store.transaction() as tx:
+            row = tx.row(_RELEASE, release_key=release_key)
+        return None if row is None else bytes(row[0])
+
+    def stored_releases(self, table: str, data_version: str) -> list[StoredAnswer]:
+        """The stored releases with a plan, oldest first, whose claims name this table and version; reads no release."""
+        with self._store.transaction() as tx:
+            return [StoredAnswer(*row) for row in tx.rows(_ANSWERS, table=table, data_version=data_version)]
+
+    def resumable(self, release_key: str) -> Resumable | None:
+        """The newest paid claim under this key and its noised vector; None if there is none, or a release is stored."""
+        with self._store.transaction() as tx:
+            found = resumable_claim(tx, release_key)
+        return None if found is None else Resumable(found[0].ticket(self.ledger_id), found[1])
+
+    @contextmanager
+    def books(self) -> Iterator[Books]:
+        """The claims and blocks, in one transaction; leases that ran out have been given back."""
+        with self._store.transaction() as tx:
+            books = Books(tx, self.name)
+            books.expire()
+            yield books
+            books.accounts.save()
+
+    @contextmanager
+    def _changing(self, claim: Claim) -> Iterator[Books]:
+        if claim.ledger_id != self.ledger_id:
+            raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
+        with self._store.transaction() as tx:
+            books = Books(tx, self.name)
+            yield books
+            books.accounts.save()
+
+    def _repeated(self, row: ClaimRow, request: Request, choice: Choice) -> SparkMpcError | None:
+        """What to tell a request that was made before; None if its claim still stands."""
+        if row.request.content != request.content or not choice.could_be(row.request.demand):
+            remedy = "was used for a request with other content: choose a new one"
+            return InvalidArgument("request_id", request.request_id, remedy)
+        if row.state in ("released", "failed"):
+            problem = f"request {request.request_id!r} was {row.state}"
+            return ClaimLost(self.name, problem, "reserve under a new request id")
+        return None
+
+    def _check_approved(self, books: Books, row: ClaimRow) -> None:
+        if not read_settings(books.tx).needs_approval(row.held):
+            return
+        approved = books.tx.row(_APPROVED, release_key=row.request.release_key)
+        if approved is None or not all(within(amount, read_budget(approved[0])) for amount in row.held.values()):
+            problem = f"claim {row.number} needs the steward's approval"
+            remedy = f"`spark-mpc ledger approve {self.name} {row.number}`, then run it again"
+            raise ApprovalNeeded(self.name, problem, remedy)
+
+    def _check_fits(self, stored: bytes) -> None:
+        if len(stored) > _MOST_BLOB_BYTES:
+            problem = f"cannot store {len(stored)} bytes in one claim, only {_MOST_BLOB_BYTES}"
+            raise LedgerError(self.name, problem, "ask for fewer cells in one release")
+
+    def _check_demand(self, request: Request) -> None:
+        for price in request.demand.values():
+            if not same_kind(price, self.capacity):
+                kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
+                raise InvalidArgument("price", price, f"ledger {self.name!r} takes {kind}")
+            require_price(price, request.disclosure)
+
+
+def _exported(entry: Entry) -> dict[str, str]:
+    fields: Mapping[str, object] = {**vars(entry), "blocks": " ".join(entry.blocks)}
+    return {
+        **{name: str(value) for name, value in fields.items() if name != "price"},
+        **budget_to_json(entry.price),
+    }

@@ -1,0 +1,342 @@
+"""Claims as rows of a ledger."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Select, bindparam, exists, insert, select, update
+
+from dp.accounting.budget import Budget, budget_from_json, budget_to_json
+from dp.accounting.ledger import Claim, Entry, EntryState
+from dp.errors import InvalidArgument
+from lake.ledger.amounts import iso, read_budget, write_budget
+from lake.ledger.balances import Demand
+from lake.ledger.schema import claims, releases
+from lake.ledger.store import Row, Transaction
+
+__all__ = [
+    "ClaimRow",
+    "Request",
+    "all_claims",
+    "check_request",
+    "claim_numbered",
+    "claim_requested",
+    "claims_within",
+    "demand_text",
+    "drop_noised",
+    "expired_claims",
+    "insert_claim",
+    "keep_noised",
+    "most_of",
+    "open_claims",
+    "read_demand",
+    "resumable_claim",
+    "save_claim",
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a claim asks for.
+
+    Attributes:
+        request_id: makes it idempotent.
+        lease_seconds: how long it holds unless renewed.
+        demand: how much of which block; nothing before that is chosen.
+        timeout_seconds: how long it may wait to be granted; 0 for now or never.
+        owner: who asks, for the record.
+        weight: of claims that compete; at least 1.
+        parent: the number of the claim whose budget it consumes; None where it takes from the blocks.
+        table: what is read, for the record; so are `data_version`, `run_id` and `purpose`.
+        release_key: names the release that is paid for.
+        disclosure: the name of what is opened exactly; "" for what is noised.
+    """
+
+    request_id: str
+    lease_seconds: float
+    demand: Demand = field(default_factory=dict)
+    timeout_seconds: float = 0.0
+    owner: str = ""
+    weight: int = 1
+    parent: int | None = None
+    table: str = ""
+    data_version: str = ""
+    release_key: str = ""
+    run_id: str = ""
+    purpose: str = ""
+    disclosure: str = ""
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What a repeated request must repeat besides its demand; how long it waits and holds may differ."""
+        record = (self.table, self.data_version, self.release_key, self.run_id, self.purpose, self.disclosure)
+        return (self.owner, self.weight, self.parent, *record)
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """One claim as it stands.
+
+    Attributes:
+        number: names it in this ledger.
+        request: what it asked for.
+        held: what it holds or has spent; less than it asked for once claims within it took their parts.
+        state: where it is in its life.
+        fence: grows with every renewal.
+        lease_expires_at: in seconds since the epoch, like the times below.
+        deadline_at: until when it waits.
+        created_at: when it was made.
+        updated_at: when its state or lease last changed.
+    """
+
+    number: int
+    request: Request
+    held: Demand
+    state: EntryState
+    fence: int
+    lease_expires_at: float
+    deadline_at: float | None
+    created_at: float
+    updated_at: float
+
+    def ticket(self, ledger_id: str) -> Claim:
+        """What its holder shows."""
+        return Claim(
+            claim_id=str(self.number),
+            ledger_id=ledger_id,
+            request_id=self.request.request_id,
+            price=most_of(self.request.demand),
+            release_key=self.request.release_key,
+            fence=self.fence,
+            lease_expires_at=self.lease_expires_at,
+        )
+
+    def entry(self) -> Entry:
+        """The line that people see."""
+        request = self.request
+        return Entry(
+            claim_id=str(self.number),
+            run_id=request.run_id,
+            table=request.table,
+            data_version=request.data_version,
+            purpose=request.purpose,
+            price=most_of(request.demand),
+            state=self.state,
+            created_at=iso(self.created_at),
+            updated_at=iso(self.updated_at),
+            release_key=request.release_key,
+            disclosure=request.disclosure,
+            blocks=tuple(request.demand),
+            owner=request.owner,
+        )
+
+
+# The order of the fields that `_read` takes.
+_COLUMNS = [column for name, column in claims.c.items() if name != "noised"]
+_NAMES = [column.name for column in _COLUMNS]
+_ALL: Select[Row] = select(*_COLUMNS).order_by(claims.c.number)
+_NUMBERED = _ALL.where(claims.c.number == bindparam("number"))
+_REQUESTED = _ALL.where(claims.c.request_id == bindparam("request_id"))
+_WITHIN = _ALL.where(claims.c.parent == bindparam("parent"))
+_OPEN = _ALL.where(claims.c.state == bindparam("state"))
+# children before their parents, so that what they held goes back with the parent's
+_EXPIRED = (
+    select(*_COLUMNS)
+    .where(claims.c.state == bindparam("state"), claims.c.lease_expires_at <= bindparam("now"))
+    .order_by(claims.c.number.desc())
+)
+_INSERT = (
+    insert(claims).values({name: bindparam(name) for name in _NAMES if name != "number"}).returning(claims.c.number)
+)
+_KEEP_NOISED = update(claims).where(claims.c.number == bindparam("claim")).values(noised=bindparam("noised"))
+_DROP_NOISED = (
+    update(claims)
+    .where(claims.c.release_key == bindparam("release_key"), claims.c.noised.is_not(None))
+    .values(noised=None)
+)
+_RESUMABLE = (
+    select(claims.c.noised, *_COLUMNS)
+    .where(claims.c.release_key == bindparam("release_key"), claims.c.noised.is_not(None))
+    .where(~exists().where(releases.c.release_key == claims.c.release_key))
+    .order_by(claims.c.number.desc())
+    .limit(1)
+)
+_SAVED = ("held", "state", "fence", "lease_expires_at", "deadline_at", "updated_at")
+_SAVE = (
+    update(claims)
+    .where(claims.c.number == bindparam("claim"), claims.c.state == bindparam("was"))
+    .where(claims.c.fence == bindparam("fenced"))
+    .values({name: bindparam(name) for name in _SAVED})
+)
+
+
+def all_claims(tx: Transaction) -> list[ClaimRow]:
+    """Every claim, oldest first."""
+    return [_read(row) for row in tx.rows(_ALL)]
+
+
+def open_claims(tx: Transaction, state: EntryState) -> list[ClaimRow]:
+    """Every claim in this state, oldest first."""
+    return [_read(row) for row in tx.rows(_OPEN, state=state)]
+
+
+def expired_claims(tx: Transaction, state: EntryState) -> list[ClaimRow]:
+    """Every claim in this state whose time is over, newest first."""
+    return [_read(row) for row in tx.rows(_EXPIRED, state=state, now=tx.now)]
+
+
+def check_request(request: Request) -> None:
+    """Check what depends on nothing but the request.
+
+    Raises:
+        InvalidArgument: an empty id, a lease or a time to wait that cannot be, or a weight that is no count.
+    """
+    if not request.request_id:
+        remedy = "give a random name, the same one when a request is repeated"
+        raise InvalidArgument("request_id", request.request_id, remedy)
+    if not (math.isfinite(request.lease_seconds) and request.lease_seconds > 0):
+        raise InvalidArgument("lease_seconds", request.lease_seconds, "give a finite number of seconds above zero")
+    if not (math.isfinite(request.timeout_seconds) and request.timeout_seconds >= 0):
+        raise InvalidArgument("timeout_seconds", request.timeout_seconds, "give a finite number of seconds, 0 for now")
+    if isinstance(request.weight, bool) or not isinstance(request.weight, int) or not 1 <= request.weight <= 10**6:
+        raise InvalidArgument("weight", request.weight, "give a whole number from 1 to 1000000")
+
+
+def claims_within(tx: Transaction, number: int) -> list[ClaimRow]:
+    """The claims that took their budget out of another, oldest first."""
+    return [_read(row) for row in tx.rows(_WITHIN, parent=number)]
+
+
+def claim_numbered(tx: Transaction, number: int) -> ClaimRow | None:
+    """The claim of that number."""
+    row = tx.row(_NUMBERED, number=number)
+    return None if row is None else _read(row)
+
+
+def claim_requested(tx: Transaction, request_id: str) -> ClaimRow | None:
+    """The claim that was made by that request."""
+    row = tx.row(_REQUESTED, request_id=request_id)
+    return None if row is None else _read(row)
+
+
+def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimRow:
+    """Write a new claim; one that waits holds at most until its deadline."""
+    waits = state == "waiting"
+    row = ClaimRow(
+        number=0,
+        request=request,
+        held=request.demand,
+        state=state,
+        fence=1,
+        lease_expires_at=tx.now + min(request.lease_seconds, request.timeout_seconds if waits else math.inf),
+        deadline_at=tx.now + request.timeout_seconds if waits else None,
+        created_at=tx.now,
+        updated_at=tx.now,
+    )
+    ((number,),) = tx.rows(_INSERT, **_written(row))
+    return replace(row, number=number)
+
+
+def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> bool:
+    """Write what changed, provided that the row is still as it was; says whether it was."""
+    saved = {name: value for name, value in _written(becomes).items() if name in _SAVED}
+    return tx.write(_SAVE, claim=was.number, was=was.state, fenced=was.fence, **saved) == 1
+
+
+def keep_noised(tx: Transaction, number: int, noised: bytes) -> None:
+    """Store the vector that a claim pays for."""
+    tx.write(_KEEP_NOISED, claim=number, noised=noised)
+
+
+def drop_noised(tx: Transaction, release_key: str) -> None:
+    """Forget the vectors under a key: its release is stored."""
+    tx.write(_DROP_NOISED, release_key=release_key)
+
+
+def resumable_claim(tx: Transaction, release_key: str) -> tuple[ClaimRow, bytes] | None:
+    """The newest paid claim under a key and its vector; None if there is none, or a release is stored."""
+    row = tx.row(_RESUMABLE, release_key=release_key)
+    return None if row is None else (_read(row[1:]), bytes(row[0]))
+
+
+def most_of(demand: Demand) -> Budget:
+    """The greatest amounts that it asks of any block."""
+    first, *others = demand.values()
+    amounts = first.amounts
+    for other in others:
+        amounts = {name: max(amount, other.amounts[name]) for name, amount in amounts.items()}
+    return first.of_amounts(amounts)
+
+
+def demand_text(demand: Demand) -> str:
+    """One amount where it is the same for every block, or each block's own."""
+    first, *others = demand.values()
+    if all(other == first for other in others):
+        return write_budget(first)
+    return json.dumps({"each": {block: budget_to_json(amount) for block, amount in demand.items()}})
+
+
+def read_demand(blocks: str, text: str) -> Demand:
+    """What `demand_text` wrote of a list of blocks."""
+    if not text.startswith('{"each"'):
+        return dict.fromkeys(json.loads(blocks), read_budget(text))
+    return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}
+
+
+def _written(row: ClaimRow) -> dict[str, object]:
+    request = row.request
+    return {
+        "request_id": request.request_id,
+        "parent": request.parent,
+        "blocks": json.dumps(list(request.demand)),
+        "price": demand_text(request.demand),
+        "held": None if row.held == request.demand else demand_text(row.held),
+        "owner": request.owner,
+        "weight": request.weight,
+        "table_name": request.table,
+        "data_version": request.data_version,
+        "release_key": request.release_key,
+        "run_id": request.run_id,
+        "purpose": request.purpose,
+        "disclosure": request.disclosure,
+        "state": row.state,
+        "fence": row.fence,
+        "lease_seconds": request.lease_seconds,
+        "lease_expires_at": row.lease_expires_at,
+        "deadline_at": row.deadline_at,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+
+
+def _read(row: Row) -> ClaimRow:
+    found = dict(zip(_NAMES, row, strict=True))
+    demand = read_demand(found["blocks"], found["price"])
+    request = Request(
+        request_id=found["request_id"],
+        demand=demand,
+        lease_seconds=found["lease_seconds"],
+        timeout_seconds=0.0 if found["deadline_at"] is None else found["deadline_at"] - found["created_at"],
+        owner=found["owner"],
+        weight=found["weight"],
+        parent=found["parent"],
+        table=found["table_name"],
+        data_version=found["data_version"],
+        release_key=found["release_key"],
+        run_id=found["run_id"],
+        purpose=found["purpose"],
+        disclosure=found["disclosure"],
+    )
+    return ClaimRow(
+        number=found["number"],
+        request=request,
+        held=demand if found["held"] is None else read_demand(found["blocks"], found["held"]),
+        state=found["state"],
+        fence=found["fence"],
+        lease_expires_at=found["lease_expires_at"],
+        deadline_at=found["deadline_at"],
+        created_at=found["created_at"],
+        updated_at=found["updated_at"],
+    )

@@ -1,0 +1,78 @@
+"""Schedulers to and from JSON: what a ledger keeps in its settings, and what a steward may write there.
+
+{"scheduler": "dpf", "unlocking": {"arrivals": 175}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from dp.errors import InvalidArgument
+from lake.scheduling.schedulers import DPF, DPack, FirstComeFirstServed, RoundRobin, Scheduler
+from lake.scheduling.unlocking import AtOnce, ByArrivals, ByTime, Unlocking
+
+__all__ = ["scheduler_from_json", "scheduler_to_json"]
+
+_SCHEDULERS: dict[str, type[FirstComeFirstServed | RoundRobin | DPF | DPack]] = {
+    cls.name: cls for cls in (FirstComeFirstServed, RoundRobin, DPF, DPack)
+}
+_OPTIONS = {DPack.name: "recompute_every"}
+
+
+def _at_once(value: object) -> Unlocking:
+    if value is not True:
+        raise InvalidArgument("at_once", value, 'write {"at_once": true}')
+    return AtOnce()
+
+
+_UNLOCKINGS: dict[str, Callable[..., Unlocking]] = {
+    "at_once": _at_once,
+    "arrivals": ByArrivals,
+    "lifetime_seconds": ByTime,
+}
+
+
+def scheduler_to_json(scheduler: Scheduler) -> dict[str, object]:
+    """The scheduler as a JSON object."""
+    settings: dict[str, object] = {"scheduler": scheduler.name, "unlocking": _unlocking_to_json(scheduler.unlocking)}
+    if isinstance(scheduler, DPack):
+        settings["recompute_every"] = scheduler.recompute_every
+    return settings
+
+
+def scheduler_from_json(settings: object) -> Scheduler:
+    """Read what `scheduler_to_json` wrote.
+
+    Args:
+        settings: an object with the scheduler's name and its unlocking; for "dpack" also recompute_every, which may
+            be left out.
+
+    Raises:
+        InvalidArgument: another name, a missing or unknown field, or a value out of range.
+    """
+    if not isinstance(settings, Mapping):
+        raise InvalidArgument("scheduler", settings, 'write {"scheduler": "dpf", "unlocking": {"arrivals": 175}}')
+    name = settings.get("scheduler")
+    if not isinstance(name, str) or name not in _SCHEDULERS:
+        raise InvalidArgument("scheduler", name, f"the schedulers are {', '.join(sorted(_SCHEDULERS))}")
+    options = {field: value for field, value in settings.items() if field not in ("scheduler", "unlocking")}
+    unknown = options.keys() - {_OPTIONS.get(name)}
+    if unknown:
+        raise InvalidArgument("scheduler", sorted(map(str, unknown)), f"{name} has no such settings: leave them out")
+    return _SCHEDULERS[name](_unlocking_from_json(settings.get("unlocking")), **options)
+
+
+def _unlocking_to_json(unlocking: Unlocking) -> dict[str, object]:
+    if isinstance(unlocking, ByArrivals):
+        return {"arrivals": unlocking.claims}
+    if isinstance(unlocking, ByTime):
+        return {"lifetime_seconds": unlocking.lifetime_seconds}
+    return {"at_once": True}
+
+
+def _unlocking_from_json(settings: object) -> Unlocking:
+    if not isinstance(settings, Mapping) or len(settings) != 1 or not settings.keys() <= _UNLOCKINGS.keys():
+        remedy = 'write {"at_once": true}, {"arrivals": 175} or {"lifetime_seconds": 86400}'
+        raise InvalidArgument("unlocking", settings, remedy)
+    ((kind, value),) = settings.items()
+    return _UNLOCKINGS[kind](value)

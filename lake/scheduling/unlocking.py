@@ -1,0 +1,129 @@
+"""How much of a block is open to claims: a share of its capacity that only grows.
+
+The share is an exact fraction and is kept by the caller, per block. Each rule says what the share becomes when
+something happens, from what it was: so a ledger may change the rule, or its number, and nothing that was unlocked is
+locked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from dp.errors import InvalidArgument
+
+__all__ = ["AtOnce", "ByArrivals", "ByTime", "Unlocking"]
+
+_WHOLE = Fraction(1)
+
+
+class Unlocking(Protocol):
+    """A rule by which blocks unlock.
+
+    Guarantees:
+        Both methods return a share in [share, 1], and depend on nothing but their arguments.
+    """
+
+    def after_arrival(self, share: Fraction) -> Fraction:
+        """The unlocked share after one more claim arrived that demands something of the block.
+
+        Args:
+            share: what was unlocked before, in [0, 1].
+        """
+
+    def after_time(self, share: Fraction, elapsed_milliseconds: int) -> Fraction:
+        """The unlocked share after time passed.
+
+        Args:
+            share: what was unlocked before, in [0, 1].
+            elapsed_milliseconds: since the share was last set for time, >= 0.
+
+        Raises:
+            InvalidArgument: a negative time.
+        """
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A block is open from its first moment, and from the moment in which this rule is chosen."""
+
+    def after_arrival(self, share: Fraction) -> Fraction:
+        return _WHOLE
+
+    def after_time(self, share: Fraction, elapsed_milliseconds: int) -> Fraction:
+        _require_elapsed(elapsed_milliseconds)
+        return _WHOLE
+
+    def __str__(self) -> str:
+        return "a block is open at once"
+
+
+@dataclass(frozen=True)
+class ByArrivals:
+    """Each claim that arrives unlocks one part in `claims` of every block of which it demands something.
+
+    Args:
+        claims: N, how many claims unlock a block, >= 1.
+
+    Raises:
+        InvalidArgument: not a whole number >= 1.
+
+    Source:
+        DPF-N: Luo et al. 2021 (PrivateKube, OSDI), section 4.
+    """
+
+    claims: int
+
+    def __post_init__(self) -> None:
+        _require_count("arrivals", self.claims, "175")
+
+    def after_arrival(self, share: Fraction) -> Fraction:
+        return min(_WHOLE, share + Fraction(1, self.claims))
+
+    def after_time(self, share: Fraction, elapsed_milliseconds: int) -> Fraction:
+        _require_elapsed(elapsed_milliseconds)
+        return share
+
+    def __str__(self) -> str:
+        return f"a block unlocks over {self.claims:,} claim{'s'[: self.claims > 1]}"
+
+
+@dataclass(frozen=True)
+class ByTime:
+    """A block unlocks evenly while it lives.
+
+    Args:
+        lifetime_seconds: L, in whole seconds, >= 1.
+
+    Raises:
+        InvalidArgument: not a whole number >= 1.
+
+    Source:
+        DPF-T: Luo et al. 2021 (PrivateKube, OSDI), section 4.
+    """
+
+    lifetime_seconds: int
+
+    def __post_init__(self) -> None:
+        _require_count("lifetime_seconds", self.lifetime_seconds, "86400")
+
+    def after_arrival(self, share: Fraction) -> Fraction:
+        return share
+
+    def after_time(self, share: Fraction, elapsed_milliseconds: int) -> Fraction:
+        _require_elapsed(elapsed_milliseconds)
+        return min(_WHOLE, share + Fraction(elapsed_milliseconds, 1000 * self.lifetime_seconds))
+
+    def __str__(self) -> str:
+        return f"a block unlocks over {self.lifetime_seconds:,} second{'s'[: self.lifetime_seconds > 1]}"
+
+
+def _require_count(parameter: str, value: object, example: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidArgument(parameter, value, f"give a whole number above zero, such as {example}")
+
+
+def _require_elapsed(milliseconds: int) -> None:
+    if milliseconds < 0:
+        raise InvalidArgument("elapsed_milliseconds", milliseconds, "time never runs backwards here: give 0 or more")

@@ -1,0 +1,431 @@
+"""Steward and analyst on a real server: an analyst can use a ledger, and can neither make budget nor rewrite the past.
+
+Every attack is one statement (or a few), made by hand over the analyst's own connection; each ends in a refusal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import Connection, create_engine
+
+from benchmarks._postgres import PostgresServer
+from dp.accounting.budget import ApproxDP, Budget, PureDP, RenyiDP
+from dp.accounting.ledger import Claim
+from dp.errors import InvalidArgument
+from lake.blocks import Blocks
+from lake.errors import ApprovalNeeded, LedgerError
+from lake.ledger import Ledger
+from lake.ledger.guards import install_guards
+from lake.ledger.rights import grant_analyst
+from lake.ledger.steward import Steward
+
+Refused = psycopg.errors.InsufficientPrivilege
+
+VISITS = Blocks.every("1 day", "day", since="2020-01-01", name="visits")
+DAY = "visits/2020-01-01"
+HALF, ONE, MUCH = (f'{{"epsilon": "{amount}", "kind": "pure"}}' for amount in ("1/2", "1", "100"))
+ARM = "UPDATE claims SET state = 'armed', noised = 'a' WHERE request_id = 'reserved'; "
+
+
+@dataclass(frozen=True)
+class Place:
+    """A ledger on a server, and its two roles."""
+
+    server: PostgresServer
+    database: str
+    steward: str
+    analyst: str
+    schema: str = "claims"
+
+    def address(self, role: str) -> str:
+        return self.server.url(self.database, role, ledger=self.schema)
+
+    @contextlib.contextmanager
+    def as_owner(self) -> Iterator[Connection]:
+        """The steward's connection for changes of the schema, committed at the end."""
+        address = self.server.url(self.database, self.steward).replace("postgresql:", "postgresql+psycopg:")
+        engine = create_engine(address)
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"SET LOCAL search_path TO {self.schema}")
+                yield connection
+        finally:
+            engine.dispose()
+
+    def grant(self, role: str) -> None:
+        with self.as_owner() as connection:
+            grant_analyst(connection, self.schema, role)
+
+    @contextlib.contextmanager
+    def by_hand(self, role: str) -> Iterator[psycopg.Connection]:
+        """A connection for single statements."""
+        with psycopg.connect(self.server.url(self.database, role), autocommit=True) as connection:
+            connection.execute(f"SET search_path TO {self.schema}")
+            yield connection
+
+
+def asked(ledger: Ledger, request_id: str, price: Budget, blocks: tuple[str, ...] = ()) -> Claim:
+    return ledger.reserve(
+        request_id=request_id, price=price, table="visits", data_version="1", release_key=request_id, run_id="run",
+        purpose="test", lease_seconds=9_999.0, blocks=blocks,
+    )  # fmt: skip
+
+
+def made_place(server: PostgresServer, capacity: Budget) -> Place:
+    steward, analyst = server.create_role("steward"), server.create_role("analyst")
+    place = Place(server, server.create_database(steward), steward, analyst)
+    Ledger.create(place.address(steward), capacity=capacity).close()
+    place.grant(analyst)
+    return place
+
+
+@pytest.fixture(scope="module")
+def place(postgres: PostgresServer) -> Place:
+    """A ledger of 3 with days of 1, and claims that are named by their state; "dear" needs an approval."""
+    place = made_place(postgres, PureDP(3))
+    with Ledger.open(place.address(place.steward)) as ledger:
+        Steward(ledger).lay_out(VISITS, capacity=PureDP(1))
+        Steward(ledger).require_approval(PureDP("1/2"))
+    with Ledger.open(place.address(place.analyst)) as ledger:
+        asked(ledger, "reserved", PureDP("1/8"))
+        asked(ledger, "dear", PureDP("5/8"))
+        asked(ledger, "day", PureDP("1/2"), blocks=(DAY,))
+        ledger.release(asked(ledger, "released", PureDP("1/8")))
+        spent = asked(ledger, "spent", PureDP("1/8"))
+        ledger.arm(spent, b"noised")
+        ledger.commit(spent, b"release")
+    return place
+
+
+RIGHTS = {
+    "raise a capacity": f"UPDATE blocks SET capacity = '{MUCH}'",
+    "raise the ledger's capacity": f"UPDATE ledger SET capacity = '{MUCH}'",
+    "change settings": "UPDATE ledger SET settings = '{}'",
+    "found another ledger": "INSERT INTO ledger SELECT * FROM ledger",
+    "lay out": f"INSERT INTO layouts VALUES ('mine', '{{}}', '{MUCH}', 0)",
+    "raise a layout": f"UPDATE layouts SET capacity = '{MUCH}'",
+    "approve its own claim": f"INSERT INTO approvals VALUES ('dear', '{MUCH}', 0)",
+    "withdraw approvals": "DELETE FROM approvals",
+    "forget claims": "DELETE FROM claims",
+    "forget blocks": "DELETE FROM blocks",
+    "forget releases": "DELETE FROM releases",
+    "forget the audit log": "DELETE FROM audit",
+    "rewrite the audit log": "UPDATE audit SET event = '{}'",
+    "rewrite a release": "UPDATE releases SET release = ''",
+    "lower a price": "UPDATE claims SET price = '{}'",
+    "move a claim to other blocks": "UPDATE claims SET blocks = '[]'",
+    "truncate": "TRUNCATE claims",
+    "drop": "DROP TABLE claims",
+    "drop the schema": "DROP SCHEMA claims CASCADE",
+    "create in the schema": "CREATE TABLE claims.more (x int)",
+    "create a schema": "CREATE SCHEMA other",
+    "alter": "ALTER TABLE blocks ADD COLUMN more text",
+    "disable triggers": "ALTER TABLE blocks DISABLE TRIGGER ALL",
+    "drop a trigger": "DROP TRIGGER guard_sums ON blocks",
+    "replace a guard": "CREATE OR REPLACE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    "replicate": "SET session_replication_role = replica",
+    "grant itself more": f"GRANT ALL ON blocks TO CURRENT_USER; UPDATE blocks SET capacity = '{MUCH}'",
+    "set the counter of claims": "SELECT setval('claims_number_seq', 1)",
+    "claim another version": "UPDATE alembic_version SET version_num = '0001'",
+    "run a program": "COPY heads FROM PROGRAM 'true'",
+    "read a file": "SELECT pg_read_file('/etc/passwd')",
+}
+"""What an analyst has no right to."""
+
+GUARDED = {
+    "lower what is consumed": (f"UPDATE blocks SET consumed = '{HALF}' WHERE name = 'whole'", "never falls"),
+    "lower it in other words": ("UPDATE blocks SET consumed = replace(consumed, '/', '/99')", "never falls"),
+    "consume what is no number": ('UPDATE blocks SET consumed = \'{"epsilon": "NaN", "kind": "pure"}\'', "fraction"),
+    "consume in another kind": ('UPDATE blocks SET consumed = \'{"rho": "9", "kind": "zcdp"}\'', "never falls"),
+    "consume nothing at all": ('UPDATE blocks SET consumed = \'{"kind": "pure"}\'', "never falls"),
+    "consume more than there is": (f"UPDATE blocks SET consumed = '{MUCH}'", "no more than its capacity"),
+    "reserve more than there is": (f"UPDATE blocks SET acquired = '{MUCH}'", "no more than its capacity"),
+    "reserve less than nothing": ('UPDATE blocks SET acquired = \'{"epsilon": "-1", "kind": "pure"}\'', "fraction"),
+    "lock again": ("UPDATE blocks SET unlocked = '0'", "the unlocked share grows"),
+    "unlock too much": ("UPDATE blocks SET unlocked = '3/2'", "the unlocked share grows"),
+    "unlock what is no number": ("UPDATE blocks SET unlocked = 'Infinity'", "the unlocked share grows"),
+    "make a larger block": (
+        f"INSERT INTO blocks VALUES ('visits/2020-01-02', 'visits', '{MUCH}', '1', 0, '{{}}', '{{}}', 0)",
+        "as its layout says",
+    ),
+    "make a block of no layout": (
+        f"INSERT INTO blocks VALUES ('mine/2020-01-02', 'mine', '{ONE}', '1', 0, '{{}}', '{{}}', 0)",
+        "as its layout says",
+    ),
+    "make a block with another's layout": (
+        f"INSERT INTO blocks VALUES ('mine', 'visits', '{ONE}', '1', 0, '{{}}', '{{}}', 0)",
+        "as its layout says",
+    ),
+    "make a second whole": (
+        "INSERT INTO blocks SELECT 'more', '', capacity, '1', 0, '{}', '{}', 0 FROM ledger",
+        "as its layout says",
+    ),
+    "make a block of other amounts": (
+        f"INSERT INTO blocks VALUES ('visits/2020-01-02', 'visits', '{ONE}', '1', 0, '{{}}', '{{}}', 0)",
+        "as its layout says",
+    ),
+    "give back what is spent": ("UPDATE claims SET state = 'released' WHERE state = 'spent'", "steps of a claim"),
+    "give back what is armed": (
+        f"{ARM} UPDATE claims SET state = 'released' WHERE state = 'armed'",
+        "the steps of a claim",
+    ),
+    "revive what is released": (
+        "UPDATE claims SET state = 'reserved' WHERE state = 'released'",
+        "the steps of a claim",
+    ),
+    "spend without arming": ("UPDATE claims SET state = 'spent' WHERE state = 'reserved'", "steps of a claim"),
+    "arm what is not approved": (
+        "UPDATE claims SET state = 'armed' WHERE request_id = 'dear'",
+        "the steward has not approved",
+    ),
+    "lower what a paid claim holds": (
+        f"UPDATE claims SET held = '{HALF}' WHERE state = 'spent'",
+        "holds never changes",
+    ),
+    "change a vector": (f"{ARM} UPDATE claims SET noised = 'x' WHERE state = 'armed'", "a vector is stored once"),
+    "bring a vector back": ("UPDATE claims SET noised = 'x' WHERE state = 'spent'", "a vector is stored once"),
+    "skip a number of the audit log": (
+        "INSERT INTO audit SELECT max(sequence) + 2, 0, 'x', '' FROM audit",
+        "continues the hash chain",
+    ),
+    "break the hash chain": (
+        "INSERT INTO audit SELECT max(sequence) + 1, 0, 'x', encode(sha256('x'), 'hex') FROM audit",
+        "continues the hash chain",
+    ),
+    "store an unpaid release": (
+        "INSERT INTO releases (release_key, claim, plan, release, stored_at)"
+        " SELECT release_key, number, '', 'x', 0 FROM claims WHERE state = 'reserved' LIMIT 1",
+        "a claim that paid",
+    ),
+    "store a release of another's claim": (
+        "INSERT INTO releases (release_key, claim, plan, release, stored_at)"
+        " SELECT 'other', number, '', 'x', 0 FROM claims WHERE state = 'spent' LIMIT 1",
+        "a claim that paid",
+    ),
+}
+"""What guards refuse to an analyst: it has the right to write there, but not that."""
+
+KEPT = (
+    *(f"DELETE FROM {table}" for table in ("ledger", "layouts", "blocks", "claims", "releases", "audit", "heads")),
+    *(f"TRUNCATE {table}" for table in ("ledger", "layouts", "blocks", "claims", "releases", "audit", "heads")),
+    f"UPDATE ledger SET capacity = '{MUCH}'",
+    f"UPDATE blocks SET capacity = '{MUCH}'",
+    f"UPDATE layouts SET capacity = '{MUCH}'",
+    "UPDATE audit SET event = '{}'",
+    "UPDATE releases SET release = ''",
+    "UPDATE claims SET price = '{}'",
+    f"UPDATE blocks SET consumed = '{HALF}' WHERE name = 'whole'",
+    "UPDATE claims SET state = 'released' WHERE state = 'spent'",
+)
+"""What guards refuse to the steward too."""
+
+
+@pytest.fixture(scope="module")
+def analyst(place: Place) -> Iterator[psycopg.Connection]:
+    with place.by_hand(place.analyst) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def steward(place: Place) -> Iterator[psycopg.Connection]:
+    with place.by_hand(place.steward) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("statement", RIGHTS.values(), ids=RIGHTS)
+def test_an_analyst_has_no_right_to(analyst: psycopg.Connection, statement: str) -> None:
+    with analyst.transaction(force_rollback=True), pytest.raises(Refused, match=r"permission denied|must be"):
+        analyst.execute(statement)
+
+
+@pytest.mark.parametrize(("statement", "why"), GUARDED.values(), ids=GUARDED)
+def test_an_analyst_is_guarded_from(analyst: psycopg.Connection, statement: str, why: str) -> None:
+    with analyst.transaction(force_rollback=True), pytest.raises(Refused, match=why):
+        analyst.execute(statement)
+
+
+def test_an_analyst_begins_no_claim_that_is_spent(place: Place) -> None:
+    with place.by_hand(place.analyst) as connection:
+        connection.execute("CREATE TEMP TABLE draft AS SELECT * FROM claims.claims WHERE state = 'spent' LIMIT 1")
+        connection.execute("UPDATE draft SET number = 99, request_id = 'free', noised = NULL")
+        with pytest.raises(Refused, match="begins waiting or reserved"):
+            connection.execute("INSERT INTO claims.claims SELECT * FROM draft")
+
+
+def test_an_analyst_becomes_no_steward(place: Place) -> None:
+    with place.by_hand(place.analyst) as connection, pytest.raises(Refused):
+        connection.execute(f"SET ROLE {place.steward}")
+    with place.by_hand(place.analyst) as connection, pytest.raises(Refused):
+        connection.execute(f"SET SESSION AUTHORIZATION {place.steward}")
+
+
+def test_a_guard_is_not_deceived_by_tables_of_the_same_name(place: Place) -> None:
+    with place.by_hand(place.analyst) as connection:
+        connection.execute("CREATE TEMP TABLE audit (sequence int, hash text)")
+        connection.execute("INSERT INTO pg_temp.audit VALUES (998, '')")
+        with pytest.raises(Refused, match="continues the hash chain"):
+            connection.execute("INSERT INTO claims.audit VALUES (999, 0, 'x', encode(sha256(E'\\nx'), 'hex'))")
+
+
+@pytest.mark.parametrize("statement", KEPT)
+def test_guards_bind_the_steward_too(steward: psycopg.Connection, statement: str) -> None:
+    with steward.transaction(force_rollback=True), pytest.raises(Refused, match=r"never|steps of a claim"):
+        steward.execute(statement)
+
+
+def test_guards_fire_in_a_session_that_replays_changes(place: Place) -> None:
+    with psycopg.connect(place.server.url(place.database)) as connection:
+        connection.execute("SET session_replication_role = replica")
+        with pytest.raises(Refused, match="never deleted"):
+            connection.execute("DELETE FROM claims.claims")
+
+
+def test_a_role_without_a_grant_sees_nothing(place: Place) -> None:
+    stranger = place.server.create_role("stranger")
+    with pytest.raises(LedgerError):
+        Ledger.open(place.address(stranger))
+
+
+def test_an_analyst_makes_no_ledger(place: Place) -> None:
+    for schema in ("claims", "another"):
+        with pytest.raises(LedgerError):
+            Ledger.create(place.server.url(place.database, place.analyst, ledger=schema), capacity=PureDP(9))
+
+
+def test_an_analyst_acts_as_no_steward(place: Place) -> None:
+    with Ledger.open(place.address(place.analyst)) as ledger:
+        steward = Steward(ledger)
+        with pytest.raises(LedgerError, match="refused"):
+            steward.lay_out(Blocks.users(4, name="mine"), capacity=PureDP("1/8"))
+        with pytest.raises(LedgerError, match="refused"):
+            steward.require_approval(None)
+        with pytest.raises(LedgerError, match="refused"):
+            steward.approve(max(int(entry.claim_id) for entry in ledger.entries()))
+        assert ledger.settings().approval_above == PureDP("1/2")
+
+
+@pytest.mark.parametrize(
+    ("capacity", "price"),
+    [
+        (PureDP(1), PureDP("1/3")),
+        (ApproxDP(1, "1e-6"), ApproxDP("1/3", "1e-9")),
+        (RenyiDP({"3/2": 1, 8: 2}), RenyiDP({"3/2": "1/5", 8: 9})),  # used up at one order at once
+    ],
+    ids=lambda budget: type(budget).__name__,
+)
+def test_an_analyst_claims_pays_and_gives_back(postgres: PostgresServer, capacity: Budget, price: Budget) -> None:
+    place = made_place(postgres, capacity)
+    with Ledger.open(place.address(place.analyst)) as ledger:
+        kept = ledger.renew(asked(ledger, "kept", price))
+        ledger.release(asked(ledger, "given back", price))
+        ledger.arm(kept, b"noised")
+        ledger.commit(kept, b"answer")
+        assert ledger.stored_release("kept") == b"answer"
+        assert ledger.spent() == price
+        assert [entry.state for entry in ledger.entries()] == ["spent", "released"]
+
+
+def test_an_analyst_makes_the_blocks_that_are_due_and_arms_what_is_approved(postgres: PostgresServer) -> None:
+    place = made_place(postgres, PureDP(3))
+    with Ledger.open(place.address(place.steward)) as own, Ledger.open(place.address(place.analyst)) as ledger:
+        Steward(own).lay_out(VISITS, capacity=PureDP(1))
+        Steward(own).require_approval(PureDP("1/4"))
+        claim = asked(ledger, "dear", PureDP("1/2"), blocks=(DAY,))
+        with pytest.raises(ApprovalNeeded):
+            ledger.arm(claim, b"noised")
+        Steward(own).approve(int(claim.claim_id))
+        ledger.arm(claim, b"noised")
+        ledger.commit(claim, None)
+        assert {state.name: state.consumed for state in ledger.blocks()} == {DAY: PureDP("1/2"), "whole": PureDP(1)}
+
+
+def test_granting_again_takes_back_what_was_too_much(postgres: PostgresServer) -> None:
+    place = made_place(postgres, PureDP(1))
+    with psycopg.connect(place.server.url(place.database, place.steward)) as connection:
+        connection.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA claims TO {place.analyst}")
+    place.grant(place.analyst)
+    with place.by_hand(place.analyst) as connection, pytest.raises(Refused, match="permission denied"):
+        connection.execute(f"INSERT INTO approvals VALUES ('any', '{MUCH}', 0)")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER ROLE {role} SUPERUSER",
+        "ALTER ROLE {role} CREATEROLE",
+        "GRANT {steward} TO {role}",
+        "GRANT pg_write_all_data TO {role}",
+        "GRANT CREATE ON SCHEMA claims TO {role}",
+    ],
+)
+def test_a_role_that_grants_do_not_bind_is_refused(place: Place, statement: str) -> None:
+    role = place.server.create_role("powerful")
+    with psycopg.connect(place.server.url(place.database)) as connection:
+        connection.execute(statement.format(role=role, steward=place.steward))
+    with pytest.raises(InvalidArgument, match="name another role"):
+        place.grant(role)
+
+
+def test_a_role_that_is_not_there_is_refused(place: Place) -> None:
+    with pytest.raises(InvalidArgument, match="no such role"):
+        place.grant("nobody at all")
+
+
+def test_guards_can_be_put_in_place_again(place: Place) -> None:
+    with place.as_owner() as connection:
+        install_guards(connection)
+    with place.by_hand(place.analyst) as connection, pytest.raises(Refused, match="never falls"):
+        connection.execute(f"UPDATE blocks SET consumed = '{HALF}' WHERE name = 'whole'")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(f"DELETE FROM {table}" for table in ("ledger", "blocks", "claims", "releases", "audit")),
+        f"UPDATE ledger SET capacity = '{MUCH}'",
+        f"UPDATE blocks SET capacity = '{MUCH}'",
+        "UPDATE audit SET event = '{}'",
+        "UPDATE releases SET release = x''",
+        "UPDATE claims SET price = '{}'",
+        "UPDATE claims SET state = 'released' WHERE state = 'spent'",
+        "UPDATE claims SET held = '{}' WHERE state = 'spent'",
+    ],
+)
+def test_a_file_is_guarded_against_accidents(tmp_path: Path, statement: str) -> None:
+    with Ledger.create(tmp_path / "ledger", capacity=PureDP(1)) as ledger:
+        claim = asked(ledger, "one", PureDP("1/2"))
+        ledger.arm(claim, b"noised")
+        ledger.commit(claim, b"release")
+    refused = pytest.raises(sqlite3.IntegrityError, match=r"never|steps of a claim")
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as connection, refused:
+        connection.execute(statement)
+
+
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    Ledger.create(tmp_path / "ledger", capacity=PureDP(1)).close()
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a second user: run this test as root")
+def test_another_user_of_the_machine_reads_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    with Ledger.create(path, capacity=PureDP(1)):
+        for folder in (tmp_path, *tmp_path.parents[:2]):
+            folder.chmod(0o755)  # the way there is open, as on a shared machine
+        for kept in tmp_path.iterdir():
+            with subprocess.Popen(
+                ["/bin/cat", str(kept)], user="nobody", cwd="/", stderr=subprocess.PIPE, text=True
+            ) as other:
+                _, said = other.communicate()
+            assert "Permission denied" in said
