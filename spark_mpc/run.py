@@ -1,7 +1,7 @@
 """The path of a query or a program over several parties, as one of them walks it.
 
 agree     hello, compare, sign: one run, its keys, and what every ledger holds of the release
-reserve   this party's ledger claims the price, durably
+reserve   this party's ledger claims the price, durably, and waits for its steward's approval where that is needed
 local     bounding and aggregation on this party's Spark
 share     under rep3, every party's words towards the three that compute
 compute   a program over them
@@ -174,6 +174,8 @@ def _prepared_and_armed(
         layout=source.layout,
     )
     with keep_lease(party.ledger, reserved) as lease:
+        # Peers go on to what needs this party and wait there: however long, because its heartbeats answer.
+        party.ledger.await_approval(reserved, lambda: party.transport.check(agreement.run))
         party.enter("local")
         stored = prepare(task.exact(party, source))
         _ready(party, agreement)

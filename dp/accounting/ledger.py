@@ -13,6 +13,7 @@ disclosure: its price is nothing, because no amount of budget would be enough. I
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -104,6 +105,7 @@ class Entry:
         disclosure: "" for what is noised; else the name of the disclosure, which is opened exactly.
         blocks: of which it is paid; each gives the price.
         owner: who asked, where somebody said.
+        waits_until: ISO 8601, UTC; when it gives up waiting. "" where it waits for nothing.
     """
 
     claim_id: str
@@ -119,6 +121,7 @@ class Entry:
     disclosure: str
     blocks: tuple[str, ...] = ()
     owner: str = ""
+    waits_until: str = ""
 
 
 def disclosure_name(value: object, parameter: str) -> str:
@@ -210,6 +213,12 @@ class BudgetLedger(Protocol):
 
     def renew(self, claim: Claim) -> Claim:
         """Start a running lease afresh; earlier tickets of the claim are void."""
+
+    def await_approval(self, claim: Claim, check: Callable[[], None] | None = None) -> None:
+        """Wait until the owner has agreed to a reserved claim, where the owner wants to be asked; then it can be armed.
+
+        Called before a row is read. `check` is called again and again meanwhile; what it raises ends the wait.
+        """
 
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend the claim for good and store its noised vector, in one write."""

@@ -1,4 +1,4 @@
-"""The path of a query on one lake: reserve, local, arm, noise, commit, release."""
+"""The path of a query on one lake: reserve (and wait for an approval), local, arm, noise, commit, release."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, di
     )
     prepare = _vector if plan.selection is None else _candidates
     with keep_lease(ledger, claim) as lease:
+        ledger.await_approval(claim)
         draw = prepare(plan, source, directory)
     armed = lease.claim  # nobody renews it any more
     ledger.arm(armed, b"")  # nothing to resume from: on one lake the noise is drawn after this, once

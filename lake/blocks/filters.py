@@ -16,9 +16,12 @@ from dp.frames.schema import INTEGRAL_BITS
 from dp.planning.names import quoted
 from lake.blocks.block import Block
 from lake.blocks.instants import DAY
-from lake.blocks.rules import Blocks
+from lake.blocks.rules import Blocks, Windows
 
 __all__ = ["rows_in", "user_range"]
+
+_MOST_SPANS = 64
+"""Spark plans a condition of thousands of comparisons for minutes."""
 
 _HASH_DIGITS, _HASH_BITS = 10, 40  # hexadecimal; times 2^16 ranges it stays within a long
 
@@ -67,14 +70,25 @@ def _cell(
     rule: Blocks, schema: T.StructType, ids: Sequence[str], ranges: frozenset[int], starts: Sequence[int]
 ) -> Column:
     """Rows of some windows and, within all of them, of the same ranges of users."""
-    conditions = []
-    if rule.windows is not None:
-        kind, column = schema[rule.windows.column].dataType, F.col(quoted(rule.windows.column))
-        spans = _merged(starts, rule.windows.seconds)
-        conditions.append(_any([(column >= _literal(a, kind)) & (column < _literal(b, kind)) for a, b in spans]))
+    conditions = [] if rule.windows is None else [_of_windows(rule.windows, schema, starts)]
     if rule.user_ranges is not None:
         conditions.append(_of_users(schema, ids, ranges, rule.user_ranges))
     return reduce(and_, conditions)
+
+
+def _of_windows(windows: Windows, schema: T.StructType, starts: Sequence[int]) -> Column:
+    """Spans of time; where there are many, one around them all, and the start of the row's own window."""
+    kind, column = schema[windows.column].dataType, F.col(quoted(windows.column))
+
+    def within(span: tuple[int, int]) -> Column:
+        return (column >= _literal(span[0], kind)) & (column < _literal(span[1], kind))
+
+    spans = _merged(starts, windows.seconds)
+    if len(spans) <= _MOST_SPANS:
+        return _any([within(span) for span in spans])
+    seconds = F.unix_date(column) * F.lit(DAY).cast("long") if kind == T.DateType() else F.unix_seconds(column)
+    start = seconds - F.pmod(seconds, F.lit(windows.seconds).cast("long"))
+    return within((spans[0][0], spans[-1][1])) & start.isin(sorted(starts))
 
 
 def _of_users(schema: T.StructType, ids: Sequence[str], chosen: frozenset[int], ranges: int) -> Column:
@@ -100,7 +114,7 @@ def _literal(seconds: int, kind: T.DataType) -> Column:
 
 
 def _any(conditions: Sequence[Column]) -> Column:
-    """One of them holds; halved, so that thousands of them are no deep tree."""
+    """One of them holds; halved, so that many of them are no deep tree."""
     middle = len(conditions) // 2
     return or_(_any(conditions[:middle]), _any(conditions[middle:])) if middle else conditions[0]
 

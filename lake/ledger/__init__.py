@@ -1,11 +1,13 @@
 """An owner's privacy ledger. Modules, each standing on those before it:
 
 schema, migrations   the tables, and how they came to be
+guards, rights       what the tables refuse to everybody; what an analyst may do on a server
 store                one transaction at a time, and the audit log; sqlite and postgres are the two stores
 amounts, balances    exact budgets as text; what every block has left
 rows, books          claims, and the steps of their life
 settings, layouts    what the steward chose; which tables are cut into blocks
 allocation           who gets budget when
+approval             which claims the steward has to agree to
 ledger, steward      what jobs and stewards call
 """
 

@@ -24,8 +24,6 @@ _WAITING = (
     .where(claims.c.state == "waiting")
     .order_by(claims.c.number)
 )
-_ANYBODY = _WAITING.limit(1)
-_PASSED = select(ledger.c.passed)
 _PASS = update(ledger).values(passed=bindparam("passed"))
 
 
@@ -39,7 +37,7 @@ def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
         return books.reserve(request)
     books.refuse_hopeless(request.demand)
     _unlock(books, settings, request.demand, arrivals=1)
-    alone = books.tx.row(_ANYBODY) is None
+    alone = not books.tx.start.anybody_waits
     if alone and (books.fits(request.demand) or _leaves_no_trace(settings, request)):
         return books.reserve(request)
     row = books.wait(request)
@@ -58,8 +56,7 @@ def _leaves_no_trace(settings: Settings, request: Request) -> bool:
 def run_pass(books: Books, settings: Settings) -> None:
     """Let the scheduler grant what it can, if anything has happened since it last looked."""
     scheduler = settings.scheduler
-    ((passed,),) = books.tx.rows(_PASSED)
-    if books.tx.head().sequence == passed and not isinstance(scheduler.unlocking, ByTime):
+    if books.tx.head().sequence == books.tx.start.passed and not isinstance(scheduler.unlocking, ByTime):
         return
     rows = books.tx.rows(_WAITING)
     if rows:

@@ -14,7 +14,7 @@ from lake.ledger.amounts import added, nothing_like, read_budget, share_of, take
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
-__all__ = ["Accounts", "BlockState", "Demand", "made_block"]
+__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block"]
 
 Demand = Mapping[str, Budget]
 """How much of which block."""
@@ -103,6 +103,12 @@ def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlock
     )
 
 
+def expect_blocks(tx: Transaction, names: Iterable[str]) -> None:
+    """Say which blocks will be looked at."""
+    for name in names:
+        tx.ahead(_BY_NAME, name=name)
+
+
 class Accounts:
     """The blocks that one transaction looks at; changes are written by `save`."""
 
@@ -173,7 +179,8 @@ class Accounts:
 
     def save(self) -> None:
         """Write what changed."""
-        self._tx.write_all(_SAVE, [_written(self._states[block]) for block in self._changed])
+        for block in self._changed:
+            self._tx.write_one(_SAVE, **_written(self._states[block]))
         self._changed.clear()
 
     def _set(self, state: BlockState) -> None:

@@ -169,6 +169,10 @@ class OpenClaim(BudgetLedger):
         """Start a query's running lease afresh."""
         return self._ledger.renew(claim)
 
+    def await_approval(self, claim: Claim, check: Callable[[], None] | None = None) -> None:
+        """Wait until the steward has agreed to a query, if that is needed."""
+        self._ledger.await_approval(claim, check)
+
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend a query's part for good."""
         self._ledger.arm(claim, noised)

@@ -127,17 +127,25 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- Whoever owns the ledger may set budget aside; a claim of others begins waiting or reserved.
+-- Claims are numbered without a gap. Whoever owns the ledger may set budget aside; a claim of others begins waiting or
+-- reserved.
 CREATE OR REPLACE FUNCTION {schema}.guard_begin() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM {schema}.claims) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim has the next number';
+    END IF;
+    IF NEW.state IN ('waiting', 'reserved') THEN
+        RETURN NEW;
+    END IF;
     IF NEW.state <> 'spent' OR NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim begins waiting or reserved';
     END IF;
     RETURN NEW;
 END $$;
 
--- A claim that costs more than goes unasked is armed once the steward has approved so much for its release key.
+-- A claim that opens something exactly, or costs more than goes unasked, is armed once the steward has approved so much
+-- for its release key.
 CREATE OR REPLACE FUNCTION {schema}.guard_approved() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -147,10 +155,11 @@ DECLARE
     amounts text;
 BEGIN
     FOR amounts IN SELECT value FROM jsonb_each_text(coalesce(held -> 'each', jsonb_build_object('', held))) LOOP
-        IF unasked IS NOT NULL AND NOT coalesce({schema}.guard_at_most(amounts, unasked), false)
+        IF unasked IS NOT NULL
+            AND (NEW.disclosure <> '' OR NOT coalesce({schema}.guard_at_most(amounts, unasked), false))
             AND NOT coalesce({schema}.guard_at_most(amounts, approved), false)
         THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the steward has not approved this claim';
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the steward has not approved this';
         END IF;
     END LOOP;
     RETURN NEW;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -22,8 +22,9 @@ from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger.allocation import allocate, run_pass
-from lake.ledger.amounts import read_budget, within, write_budget
-from lake.ledger.balances import BlockState, made_block
+from lake.ledger.amounts import read_budget, write_budget
+from lake.ledger.approval import lacks_approval, still_needed, wait_for
+from lake.ledger.balances import BlockState, expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.layouts import Layout, layouts_of
@@ -35,9 +36,11 @@ from lake.ledger.rows import (
     check_request,
     claim_requested,
     claims_within,
+    expect_claims,
+    open_claims,
     resumable_claim,
 )
-from lake.ledger.schema import WHOLE, approvals, claims, ledger, releases
+from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.sqlite import SQLiteStore
@@ -57,7 +60,6 @@ _ANSWERS = (
     .where(releases.c.plan != "")
     .order_by(releases.c.number)
 )
-_APPROVED = select(approvals.c.price).where(approvals.c.release_key == bindparam("release_key"))
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ class Ledger(BudgetLedger):
         """
         check_request(request)
         refusal: SparkMpcError | None = None
-        with self.books() as books:
+        with self.books(request.request_id, choice.names) as books:
             row = claim_requested(books.tx, request.request_id)
             if row is None:
                 settings = read_settings(books.tx)
@@ -368,18 +370,48 @@ class Ledger(BudgetLedger):
         with self._changing(claim) as books:
             return books.renew(books.held(claim, "reserved")).ticket(self.ledger_id)
 
+    def await_approval(self, claim: Claim, check: Callable[[], None] | None = None) -> None:
+        """Wait until the steward has agreed to a claim, if that is needed; do this before a row is read.
+
+        The ledger's settings say how long. It is logged once, with the command that approves.
+
+        Args:
+            claim: reserved; keep its lease meanwhile, newer tickets are fine.
+            check: called between two looks; what it raises ends the wait. None: nothing else ends it.
+
+        Raises:
+            ApprovalNeeded: nobody agreed in time; nothing was spent. Once it is approved, the same query goes through.
+            ClaimLost: it was given back, or its lease ran out.
+        """
+        if claim.ledger_id != self.ledger_id:
+            raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
+        wait_for(
+            lambda: self._lacks_approval(int(claim.claim_id)),
+            self.settings().approval_seconds,
+            check or (lambda: None),
+        )
+
+    def unapproved(self) -> list[Entry]:
+        """The reserved claims that cannot be armed before the steward approves them, oldest first."""
+        with self.books() as books:
+            settings = read_settings(books.tx)
+            rows = (row for row in open_claims(books.tx, "reserved") if row.request.release_key)
+            return [row.entry() for row in rows if lacks_approval(books, settings, row) is not None]
+
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend the claim for good and store its noised vector: do this before any byte from which a result follows.
 
         Raises:
             LeaseExpired: the lease ran out first; nothing was spent.
             ClaimLost: armed or released already, or renewed by another holder.
-            ApprovalNeeded: it costs more than goes unasked, and the steward has not approved it; nothing was spent.
+            ApprovalNeeded: the steward has not approved it, and has to (see `await_approval`); nothing was spent.
         """
         self._check_fits(noised)
         with self._changing(claim) as books:
             row = books.held(claim, "reserved")
-            self._check_approved(books, row)
+            missing = lacks_approval(books, read_settings(books.tx), row)
+            if missing is not None:
+                raise missing
             books.arm(row, noised)
 
     def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
@@ -431,9 +463,16 @@ class Ledger(BudgetLedger):
         return None if found is None else Resumable(found[0].ticket(self.ledger_id), found[1])
 
     @contextmanager
-    def books(self) -> Iterator[Books]:
-        """The claims and blocks, in one transaction; leases that ran out have been given back."""
+    def books(self, request_id: str | None = None, blocks: Iterable[str] = ()) -> Iterator[Books]:
+        """The claims and blocks, in one transaction; leases that ran out have been given back.
+
+        Args:
+            request_id: of a request that will be looked for, if that is known.
+            blocks: that will be looked at, as far as they are known.
+        """
         with self._store.transaction() as tx:
+            expect_claims(tx, request_id)
+            expect_blocks(tx, blocks)
             books = Books(tx, self.name)
             books.expire()
             yield books
@@ -444,6 +483,8 @@ class Ledger(BudgetLedger):
         if claim.ledger_id != self.ledger_id:
             raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
         with self._store.transaction() as tx:
+            expect_claims(tx, number=int(claim.claim_id) if claim.claim_id.isdecimal() else None)
+            expect_blocks(tx, [WHOLE])  # most claims are on it
             books = Books(tx, self.name)
             yield books
             books.accounts.save()
@@ -458,14 +499,9 @@ class Ledger(BudgetLedger):
             return ClaimLost(self.name, problem, "reserve under a new request id")
         return None
 
-    def _check_approved(self, books: Books, row: ClaimRow) -> None:
-        if not read_settings(books.tx).needs_approval(row.held):
-            return
-        approved = books.tx.row(_APPROVED, release_key=row.request.release_key)
-        if approved is None or not all(within(amount, read_budget(approved[0])) for amount in row.held.values()):
-            problem = f"claim {row.number} needs the steward's approval"
-            remedy = f"`spark-mpc ledger approve {self.name} {row.number}`, then run it again"
-            raise ApprovalNeeded(self.name, problem, remedy)
+    def _lacks_approval(self, number: int) -> ApprovalNeeded | None:
+        with self.books() as books:
+            return still_needed(books, read_settings(books.tx), number)
 
     def _check_fits(self, stored: bytes) -> None:
         if len(stored) > _MOST_BLOB_BYTES:

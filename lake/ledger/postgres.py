@@ -19,8 +19,9 @@ from sqlalchemy.pool import StaticPool
 from dp.errors import InvalidArgument
 from lake.errors import LedgerError, LedgerMissing
 from lake.ledger.migrate import brought_up, made
+from lake.ledger.rights import grant_analyst
 from lake.ledger.schema import REVISION
-from lake.ledger.store import Clock, Texts, Transaction
+from lake.ledger.store import Clock, Parameters, Row, Texts, Transaction, unruly
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,6 +50,45 @@ _DIALECT: Dialect = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
 def is_address(where: object) -> bool:
     """Whether it names a ledger on a server."""
     return isinstance(where, str) and where.partition("://")[0] in _SCHEMES and "://" in where
+
+
+class _Pipelined:
+    """Sends statements without waiting for their answers, until one is needed: a server may be far away."""
+
+    def __init__(self, connection: psycopg.Connection, pipeline: psycopg.Pipeline, name: str) -> None:
+        self._connection, self._pipeline, self._name = connection, pipeline, name
+        self._asked: dict[tuple[str, str], Any] = {}
+        self._written: list[tuple[Any, int | None]] = []
+
+    def ahead(self, text: str, parameters: Parameters) -> None:
+        """Send a query whose answer is wanted later; what is written meanwhile makes it void."""
+        self._asked[text, repr(parameters)] = self._sent(text, parameters)
+
+    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+        """Every row of a query."""
+        cursor = self._asked.pop((text, repr(parameters)), None) or self._sent(text, parameters)
+        return cursor.fetchall()  # type: ignore[no-any-return]
+
+    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
+        """Send a statement; what it did is looked at before the end."""
+        self._asked.clear()
+        self._written.append((self._sent(text, parameters), changes))
+
+    def commit(self) -> None:
+        """See that every write did what it should, then make all of them durable."""
+        self._pipeline.sync()
+        for cursor, changes in self._written:
+            if changes not in (None, cursor.rowcount):
+                raise unruly(self._name)
+        end = self._sent("COMMIT", {})
+        self._pipeline.sync()
+        if end.statusmessage != "COMMIT":
+            raise LedgerError(self._name, "nothing was committed", "see to the server, then repeat")
+
+    def _sent(self, text: str, parameters: Parameters) -> Any:
+        cursor = self._connection.cursor()
+        cursor.execute(text, parameters or None)
+        return cursor
 
 
 class PostgresStore:
@@ -100,10 +140,7 @@ class PostgresStore:
                 connection.exec_driver_sql(f'CREATE SCHEMA "{ledger}"')
                 connection.exec_driver_sql(f'SET LOCAL search_path TO "{ledger}"')
                 made(connection)
-                cursor = connection.connection.cursor()
-                cursor.execute(_LOCK)
-                ((_, now),) = cursor.fetchall()
-                found(Transaction(cursor, Texts(_DIALECT), now if clock is None else clock()))
+                _begun(connection, clock, found)
                 connection.commit()
         except SQLAlchemyError as error:
             name, problem = _shown(url, ledger), _said(error.__cause__ or error)
@@ -126,6 +163,27 @@ class PostgresStore:
         except SQLAlchemyError as error:
             problem = _said(error.__cause__ or error)
             raise LedgerError(_shown(url, ledger), f"cannot be migrated ({problem})", "do it as its owner") from None
+
+    @staticmethod
+    def grant(address: str, role: str) -> None:
+        """Let a role use a ledger as analysts do; its owner does this.
+
+        Args:
+            address: as for opening.
+            role: of one analyst, or of a group of them.
+
+        Raises:
+            LedgerError: the server cannot be reached, or failed.
+            InvalidArgument: no such role or ledger, a role that rights do not bind, or this user is not the owner.
+        """
+        url, ledger = _parsed(address)
+        try:
+            with _alchemy(url) as connection:
+                grant_analyst(connection, ledger, role)
+                connection.commit()
+        except SQLAlchemyError as error:
+            problem = _said(error.__cause__ or error)
+            raise LedgerError(_shown(url, ledger), f"cannot grant ({problem})", "see to it, then repeat") from None
 
     @property
     def name(self) -> str:
@@ -151,17 +209,24 @@ class PostgresStore:
             try:
                 if self._connection.closed:
                     self._connection = self._connected()
-                cursor = self._connection.cursor()
-                cursor.execute(_BEGIN)
-                now = cursor.execute(_LOCK).fetchall()[0][1]
-                yield Transaction(cursor, self._texts, now if self._clock is None else self._clock())
-                cursor.execute("COMMIT")
+                with self._connection.pipeline() as pipeline:
+                    runner = _Pipelined(self._connection, pipeline, self.name)
+                    runner.write(_BEGIN, {}, None)
+                    runner.ahead(_LOCK, {})
+                    tx = Transaction(runner, self._texts, self._now(runner))
+                    yield tx
+                    runner.commit()
             except psycopg.errors.InsufficientPrivilege as error:
                 raise LedgerError(self.name, f"refused ({_said(error)})", "ask its steward") from None
             except psycopg.Error as error:
                 raise LedgerError(self.name, f"PostgreSQL failed ({_said(error)})", "see to it, then repeat") from None
             finally:
                 self._roll_back()
+
+    def _now(self, runner: _Pipelined) -> float:
+        """Wait for the lock; the time in which it was given."""
+        ((_, now),) = runner.rows(_LOCK, {})
+        return float(now) if self._clock is None else self._clock()
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""
@@ -196,6 +261,15 @@ class PostgresStore:
         if found != REVISION:
             remedy = "its steward runs `spark-mpc ledger migrate`, or use the version of spark-mpc that wrote it"
             raise LedgerError(self.name, f"is of version {found}, this library reads {REVISION}", remedy)
+
+
+def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transaction], None]) -> None:
+    """Write what a new ledger holds, in the transaction that made its tables."""
+    driver: Any = connection.connection.driver_connection
+    with driver.pipeline() as pipeline:
+        runner = _Pipelined(driver, pipeline, "")
+        ((_, now),) = runner.rows(_LOCK, {})
+        found(Transaction(runner, Texts(_DIALECT), float(now) if clock is None else clock()))
 
 
 def _parsed(address: str) -> tuple[URL, str]:

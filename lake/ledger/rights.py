@@ -25,6 +25,11 @@ _UNBOUND = text("""
     FROM pg_roles, pg_namespace WHERE rolname = :role AND nspname = :schema
 """)
 
+_OWNER = text("""
+    SELECT current_user AS me, nspowner::regrole AS owner, pg_has_role(nspowner, 'USAGE') AS owns
+    FROM pg_namespace WHERE nspname = :schema
+""")
+
 
 def grant_analyst(connection: Connection, schema: str, role: str) -> None:
     """Let a role use a ledger: read it, claim, consume and store releases; the ledger's owner does this, and commits.
@@ -41,8 +46,9 @@ def grant_analyst(connection: Connection, schema: str, role: str) -> None:
         role: who analyses; a role that can log in, or a group of such roles.
 
     Raises:
-        InvalidArgument: no such role or schema, or a role that grants would not bind.
+        InvalidArgument: no such role or schema, a role that grants would not bind, or a connection of somebody else.
     """
+    _require_owner(connection, schema)
     _require_bound(connection, schema, role)
     quote = connection.dialect.identifier_preparer.quote_identifier
     place, to = quote(schema), quote(role)
@@ -57,6 +63,13 @@ def grant_analyst(connection: Connection, schema: str, role: str) -> None:
     ]
     for statement in statements:
         connection.exec_driver_sql(statement)
+
+
+def _require_owner(connection: Connection, schema: str) -> None:
+    """PostgreSQL only warns of a grant that is not one's to give."""
+    found = connection.execute(_OWNER, {"schema": schema}).one_or_none()
+    if found is not None and not found.owns:
+        raise InvalidArgument("user", found.me, f"rights on ledger {schema!r} are given by its owner: {found.owner}")
 
 
 def _require_bound(connection: Connection, schema: str, role: str) -> None:

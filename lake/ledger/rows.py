@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from sqlalchemy import Select, bindparam, exists, insert, select, update
+from sqlalchemy import Select, bindparam, exists, insert, or_, select, update
 
 from dp.accounting.budget import Budget, budget_from_json, budget_to_json
 from dp.accounting.ledger import Claim, Entry, EntryState
@@ -26,6 +26,7 @@ __all__ = [
     "claims_within",
     "demand_text",
     "drop_noised",
+    "expect_claims",
     "expired_claims",
     "insert_claim",
     "keep_noised",
@@ -130,6 +131,7 @@ class ClaimRow:
             disclosure=request.disclosure,
             blocks=tuple(request.demand),
             owner=request.owner,
+            waits_until=iso(self.deadline_at) if self.state == "waiting" and self.deadline_at is not None else "",
         )
 
 
@@ -144,12 +146,11 @@ _OPEN = _ALL.where(claims.c.state == bindparam("state"))
 # children before their parents, so that what they held goes back with the parent's
 _EXPIRED = (
     select(*_COLUMNS)
-    .where(claims.c.state == bindparam("state"), claims.c.lease_expires_at <= bindparam("now"))
+    .where(or_(claims.c.state == "waiting", claims.c.state == "reserved"))
+    .where(claims.c.lease_expires_at <= bindparam("now"))
     .order_by(claims.c.number.desc())
 )
-_INSERT = (
-    insert(claims).values({name: bindparam(name) for name in _NAMES if name != "number"}).returning(claims.c.number)
-)
+_INSERT = insert(claims).values({name: bindparam(name) for name in _NAMES})
 _KEEP_NOISED = update(claims).where(claims.c.number == bindparam("claim")).values(noised=bindparam("noised"))
 _DROP_NOISED = (
     update(claims)
@@ -182,9 +183,9 @@ def open_claims(tx: Transaction, state: EntryState) -> list[ClaimRow]:
     return [_read(row) for row in tx.rows(_OPEN, state=state)]
 
 
-def expired_claims(tx: Transaction, state: EntryState) -> list[ClaimRow]:
-    """Every claim in this state whose time is over, newest first."""
-    return [_read(row) for row in tx.rows(_EXPIRED, state=state, now=tx.now)]
+def expired_claims(tx: Transaction) -> list[ClaimRow]:
+    """Every claim whose lease or patience is over, newest first."""
+    return [_read(row) for row in tx.rows(_EXPIRED, now=tx.now)]
 
 
 def check_request(request: Request) -> None:
@@ -209,6 +210,15 @@ def claims_within(tx: Transaction, number: int) -> list[ClaimRow]:
     return [_read(row) for row in tx.rows(_WITHIN, parent=number)]
 
 
+def expect_claims(tx: Transaction, request_id: str | None = None, number: int | None = None) -> None:
+    """Say which claims will be looked at: those whose time is over, and this one."""
+    tx.ahead(_EXPIRED, now=tx.now)
+    if request_id is not None:
+        tx.ahead(_REQUESTED, request_id=request_id)
+    if number is not None:
+        tx.ahead(_NUMBERED, number=number)
+
+
 def claim_numbered(tx: Transaction, number: int) -> ClaimRow | None:
     """The claim of that number."""
     row = tx.row(_NUMBERED, number=number)
@@ -225,7 +235,7 @@ def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimR
     """Write a new claim; one that waits holds at most until its deadline."""
     waits = state == "waiting"
     row = ClaimRow(
-        number=0,
+        number=tx.new_claim(),
         request=request,
         held=request.demand,
         state=state,
@@ -235,14 +245,14 @@ def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimR
         created_at=tx.now,
         updated_at=tx.now,
     )
-    ((number,),) = tx.rows(_INSERT, **_written(row))
-    return replace(row, number=number)
+    tx.write(_INSERT, number=row.number, **_written(row))
+    return row
 
 
-def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> bool:
-    """Write what changed, provided that the row is still as it was; says whether it was."""
+def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> None:
+    """Write what changed, provided that the row is still as it was."""
     saved = {name: value for name, value in _written(becomes).items() if name in _SAVED}
-    return tx.write(_SAVE, claim=was.number, was=was.state, fenced=was.fence, **saved) == 1
+    tx.write_one(_SAVE, claim=was.number, was=was.state, fenced=was.fence, **saved)
 
 
 def keep_noised(tx: Transaction, number: int, noised: bytes) -> None:

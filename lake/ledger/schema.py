@@ -83,7 +83,7 @@ STATES = ("waiting", "reserved", "armed", "spent", "released", "failed")
 claims = Table(
     "claims",
     METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("request_id", Text, nullable=False, unique=True),
     Column("parent", Integer),  # the claim whose budget this one consumes
     Column("blocks", Text, nullable=False),  # JSON list of names
@@ -114,7 +114,6 @@ claims = Table(
         sqlite_where=text("parent IS NOT NULL"),
         postgresql_where=text("parent IS NOT NULL"),
     ),
-    sqlite_autoincrement=True,
     sqlite_strict=True,
 )
 

@@ -22,6 +22,10 @@ __all__ = ["Choice", "Named", "Wanted"]
 class Choice(Protocol):
     """How much of which blocks a claim asks for."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The blocks, as far as they are known before the ledger is."""
+
     def chosen(self, books: Books, settings: Settings) -> Demand:
         """The blocks, made where they are due, and what is asked of each.
 
@@ -88,6 +92,11 @@ class Wanted:
             raise InvalidArgument("max_blocks", self.max_blocks, f"give at least min_blocks, {self.min_blocks}")
         if self.rule is None and self.selector.conditions:
             raise InvalidArgument("selector", str(self.selector), "the whole has no blocks: name the table's, too")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Only the ledger knows which there are."""
+        return () if self.rule is not None else (WHOLE,)
 
     @property
     def table(self) -> str:

@@ -19,7 +19,7 @@ from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.schema import REVISION
-from lake.ledger.store import Clock, Texts, Transaction
+from lake.ledger.store import Clock, Parameters, Row, Texts, Transaction, unruly
 
 __all__ = ["SQLiteStore"]
 
@@ -30,6 +30,26 @@ _BUSY_SECONDS = 10.0
 _BUSY_ATTEMPTS = 3
 
 _DIALECT = sqlite_dialect.dialect(paramstyle="named")
+
+
+class _AtOnce:
+    """Runs each statement when it is asked for: nothing is far away."""
+
+    def __init__(self, cursor: sqlite3.Cursor, name: str) -> None:
+        self._cursor, self._name = cursor, name
+
+    def ahead(self, text: str, parameters: Parameters) -> None:
+        """Nothing is gained by asking early."""
+
+    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+        """Every row of a query."""
+        return self._cursor.execute(text, parameters).fetchall()
+
+    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
+        """Run a statement."""
+        self._cursor.execute(text, parameters)
+        if changes not in (None, self._cursor.rowcount):
+            raise unruly(self._name)
 
 
 class SQLiteStore:
@@ -119,7 +139,7 @@ class SQLiteStore:
             try:
                 self._begin()
                 self._check_in_place()
-                yield Transaction(self._connection.cursor(), self._texts, self._clock())
+                yield Transaction(_AtOnce(self._connection.cursor(), self.name), self._texts, self._clock())
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
@@ -230,7 +250,7 @@ def _write_draft(draft: Path, clock: Clock, found: Callable[[Transaction], None]
             shared.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
             shared.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             shared.commit()
-        found(Transaction(connection.cursor(), Texts(_DIALECT), clock()))
+        found(Transaction(_AtOnce(connection.cursor(), str(draft)), Texts(_DIALECT), clock()))
 
 
 def _refuse_leftovers(path: Path) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from sqlalchemy import bindparam, delete, insert
 
-from dp.accounting.budget import Budget, same_kind
+from dp.accounting.budget import Budget, budget_to_json, same_kind
 from dp.errors import InvalidArgument
 from lake.blocks.rules import Blocks
 from lake.errors import LedgerError
+from lake.ledger.amounts import write_budget
 from lake.ledger.layouts import Layout, set_aside
 from lake.ledger.ledger import Ledger
-from lake.ledger.rows import ClaimRow, claim_numbered, demand_text, most_of
+from lake.ledger.rows import ClaimRow, claim_numbered, most_of
 from lake.ledger.schema import approvals
-from lake.ledger.settings import read_settings, write_settings
+from lake.ledger.settings import APPROVAL_SECONDS, read_settings, write_settings
 from lake.scheduling import Scheduler
 
 __all__ = ["Steward"]
@@ -68,20 +70,27 @@ class Steward:
         with self.ledger.books() as books:
             write_settings(books.tx, replace(read_settings(books.tx), scheduler=scheduler))
 
-    def require_approval(self, above: Budget | None) -> None:
+    def require_approval(self, above: Budget | None, *, wait_seconds: float = APPROVAL_SECONDS) -> None:
         """From now on, arm no claim that costs more than this on any block until it is approved.
+
+        An exact opening has no price that could be compared, so it needs approval too.
 
         Args:
             above: what may go unasked, of the ledger's kind; nothing of every amount asks for every approval. None: no
                 claim needs any.
+            wait_seconds: how long a job waits for the approval, before it reads a row; 0: it fails at once, and goes
+                through when it is run again.
 
         Raises:
-            InvalidArgument: of another kind.
+            InvalidArgument: of another kind, or no time that one can wait.
         """
         if above is not None:
             self._check_kind("above", above)
+        if not (math.isfinite(wait_seconds) and wait_seconds >= 0):
+            raise InvalidArgument("wait_seconds", wait_seconds, "give a finite number of seconds, 0 for not at all")
         with self.ledger.books() as books:
-            write_settings(books.tx, replace(read_settings(books.tx), approval_above=above))
+            chosen = replace(read_settings(books.tx), approval_above=above, approval_seconds=float(wait_seconds))
+            write_settings(books.tx, chosen)
 
     def approve(self, number: int) -> ClaimRow:
         """Agree to what a claim pays for, at its price: now, and whenever it is asked for again.
@@ -97,10 +106,10 @@ class Steward:
             if row is None or not row.request.release_key:
                 remedy = "`spark-mpc ledger claims` lists them"
                 raise LedgerError(self.ledger.name, f"claim {number} pays for no release, or is unknown", remedy)
-            key, price = row.request.release_key, demand_text({"": most_of(row.request.demand)})
+            key, price = row.request.release_key, most_of(row.request.demand)
             books.tx.write(_FORGET, key=key)
-            books.tx.write(_APPROVE, release_key=key, price=price, approved_at=books.tx.now)
-            books.tx.record("approved", claim=number, release_key=key)
+            books.tx.write(_APPROVE, release_key=key, price=write_budget(price), approved_at=books.tx.now)
+            books.tx.record("approved", claim=number, release_key=key, price=budget_to_json(price))
         return row
 
     def _check_kind(self, parameter: str, budget: Budget) -> None:

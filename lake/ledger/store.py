@@ -7,23 +7,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from sqlalchemy import ClauseElement, Dialect, bindparam, insert, select
+from sqlalchemy import ClauseElement, Dialect, bindparam, exists, func, insert, select
 
-from lake.ledger.schema import audit
+from lake.errors import LedgerError
+from lake.ledger.schema import audit, claims, ledger
 
-__all__ = ["GENESIS", "Clock", "Head", "Store", "Texts", "Transaction", "chained"]
+__all__ = [
+    "GENESIS",
+    "Clock",
+    "Head",
+    "Parameters",
+    "Row",
+    "Runner",
+    "Start",
+    "Store",
+    "Texts",
+    "Transaction",
+    "chained",
+    "unruly",
+]
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 Row = tuple[Any, ...]
+Parameters = Mapping[str, Any]
 
-_HEAD = select(audit.c.sequence, audit.c.hash).order_by(audit.c.sequence.desc()).limit(1)
+_START = select(
+    ledger.c.settings,
+    ledger.c.passed,
+    select(func.max(claims.c.number)).scalar_subquery(),
+    exists().where(claims.c.state == "waiting"),
+    select(func.max(audit.c.sequence)).scalar_subquery(),
+    select(audit.c.hash).order_by(audit.c.sequence.desc()).limit(1).scalar_subquery(),
+)
 _APPEND = insert(audit).values({column: bindparam(column.name) for column in audit.columns})
 
 
@@ -66,19 +88,36 @@ class Texts:
         return found[1:]
 
 
-class Cursor(Protocol):
-    """What every driver's cursor has."""
+class Runner(Protocol):
+    """How a store runs statements within a transaction; it may put off what nobody waits for."""
 
-    rowcount: int
+    def ahead(self, text: str, parameters: Parameters) -> None:
+        """Say that a query will be asked soon: a store far away can send it with others."""
 
-    def execute(self, text: str, parameters: Mapping[str, Any], /) -> object:
-        """Run one statement."""
+    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+        """Every row of a query, after all that was written before it."""
 
-    def executemany(self, text: str, parameters: Sequence[Mapping[str, Any]], /) -> object:
-        """Run one statement several times."""
+    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
+        """Run a statement; one that changes another number of rows than `changes` ends the transaction."""
 
-    def fetchall(self) -> list[Row]:
-        """Every row of it."""
+
+@dataclass(frozen=True)
+class Start:
+    """What most transactions need to know first.
+
+    Attributes:
+        settings: the steward's, as JSON.
+        passed: where the audit log ended at the scheduler's last pass.
+        last_claim: the number of the newest claim; 0 before the first.
+        anybody_waits: whether a claim waits to be granted.
+        head: where the audit log ends.
+    """
+
+    settings: str
+    passed: int
+    last_claim: int
+    anybody_waits: bool
+    head: Head
 
 
 class Transaction:
@@ -88,40 +127,61 @@ class Transaction:
         now: when it began, in seconds since the epoch.
     """
 
-    def __init__(self, cursor: Any, texts: Texts, now: float) -> None:
+    def __init__(self, runner: Runner, texts: Texts, now: float) -> None:
         """Made by a store, which holds the lock."""
         self.now = now
-        self._cursor: Cursor = cursor
+        self._runner = runner
         self._texts = texts
+        self._start: Start | None = None
+        self.ahead(_START)
+
+    @property
+    def start(self) -> Start:
+        """How the ledger stood when the transaction began; its head moves on with `record`."""
+        if self._start is None:
+            ((settings, passed, last_claim, anybody_waits, sequence, digest),) = self.rows(_START)
+            head = GENESIS if sequence is None else Head(sequence, digest)
+            self._start = Start(settings, passed, last_claim or 0, bool(anybody_waits), head)
+        return self._start
+
+    def ahead(self, statement: ClauseElement, **parameters: Any) -> None:
+        """Say that this will be asked for by `rows`, word for word, before anything is written."""
+        self._runner.ahead(*self._made(statement, parameters))
 
     def rows(self, statement: ClauseElement, **parameters: Any) -> list[Row]:
-        """Every row of a query, or of what a statement returns."""
-        self._execute(statement, parameters)
-        return self._cursor.fetchall()
+        """Every row of a query."""
+        return self._runner.rows(*self._made(statement, parameters))
 
     def row(self, statement: ClauseElement, **parameters: Any) -> Row | None:
         """The first row, if there is one."""
         return next(iter(self.rows(statement, **parameters)), None)
 
-    def write(self, statement: ClauseElement, **parameters: Any) -> int:
-        """Run a statement; returns how many rows it changed."""
-        self._execute(statement, parameters)
-        return self._cursor.rowcount
+    def write(self, statement: ClauseElement, **parameters: Any) -> None:
+        """Run a statement that changes any number of rows."""
+        self._runner.write(*self._made(statement, parameters), None)
 
-    def write_all(self, statement: ClauseElement, parameters: Sequence[Mapping[str, Any]]) -> None:
-        """Run a statement once for each set of parameters."""
-        if parameters:
-            text, own = self._texts.of(statement)
-            self._cursor.executemany(text, [{**own, **each} for each in parameters])
+    def write_one(self, statement: ClauseElement, **parameters: Any) -> None:
+        """Run a statement that changes one row.
 
-    def _execute(self, statement: ClauseElement, parameters: Mapping[str, Any]) -> None:
+        Raises:
+            LedgerError: it changed none, so somebody else did who does not keep to the rules; now, or when the
+                transaction ends.
+        """
+        self._runner.write(*self._made(statement, parameters), 1)
+
+    def _made(self, statement: ClauseElement, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         text, own = self._texts.of(statement)
-        self._cursor.execute(text, {**own, **parameters})
+        return text, {**own, **parameters}
 
     def head(self) -> Head:
         """Where the audit log ends."""
-        row = self.row(_HEAD)
-        return GENESIS if row is None else Head(*row)
+        return self.start.head
+
+    def new_claim(self) -> int:
+        """The next number of a claim: whoever asks uses it."""
+        number = self.start.last_claim + 1
+        self._start = replace(self.start, last_claim=number)
+        return number
 
     def record(self, kind: str, **event: Any) -> None:
         """Append one event to the audit log.
@@ -130,9 +190,15 @@ class Transaction:
             kind: what happened, such as "armed".
             event: to whom; values of JSON, nothing secret.
         """
-        head = self.head()
         text = json.dumps({"event": kind, **event, "at": self.now}, sort_keys=True)
-        self.write(_APPEND, sequence=head.sequence + 1, at=self.now, event=text, hash=chained(head.hash, text))
+        head = Head(self.start.head.sequence + 1, chained(self.start.head.hash, text))
+        self.write(_APPEND, at=self.now, event=text, **vars(head))
+        self._start = replace(self.start, head=head)
+
+
+def unruly(name: str) -> LedgerError:
+    """What to tell when a row is not as it was read, under a lock that everybody takes."""
+    return LedgerError(name, "was changed by another program meanwhile", "find out by which; nothing was done here")
 
 
 class Store(Protocol):

@@ -10,7 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from benchmarks import _postgres
 from benchmarks._postgres import Installation, NoPostgres, PostgresServer, installations
+from tests.tools.postgres import started
 
 _ASKER = """
 import sys
@@ -98,3 +100,21 @@ def test_a_long_temporary_folder_is_no_trouble(postgres: PostgresServer, monkeyp
     monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "long" * 30)
     with PostgresServer() as server, psycopg.connect(server.url()) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_without_a_server_tests_are_skipped_and_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_postgres, "installations", list)
+    monkeypatch.delenv("REQUIRE_POSTGRES", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="install PostgreSQL"):
+        started()
+
+
+def test_without_a_server_tests_fail_where_one_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_postgres, "installations", list)
+    monkeypatch.setenv("REQUIRE_POSTGRES", "1")
+    with pytest.raises(NoPostgres, match="install PostgreSQL"):
+        started()
+
+
+def test_continuous_integration_requires_one() -> None:
+    assert "export REQUIRE_POSTGRES=1" in (Path(__file__).parents[2] / ".ci" / "run").read_text()

@@ -26,7 +26,7 @@ from lake.blocks import Blocks
 from lake.errors import ApprovalNeeded, LedgerError
 from lake.ledger import Ledger
 from lake.ledger.guards import install_guards
-from lake.ledger.rights import grant_analyst
+from lake.ledger.postgres import PostgresStore
 from lake.ledger.steward import Steward
 
 Refused = psycopg.errors.InsufficientPrivilege
@@ -63,8 +63,7 @@ class Place:
             engine.dispose()
 
     def grant(self, role: str) -> None:
-        with self.as_owner() as connection:
-            grant_analyst(connection, self.schema, role)
+        PostgresStore.grant(self.address(self.steward), role)
 
     @contextlib.contextmanager
     def by_hand(self, role: str) -> Iterator[psycopg.Connection]:
@@ -135,7 +134,7 @@ RIGHTS = {
     "replace a guard": "CREATE OR REPLACE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
     "replicate": "SET session_replication_role = replica",
     "grant itself more": f"GRANT ALL ON blocks TO CURRENT_USER; UPDATE blocks SET capacity = '{MUCH}'",
-    "set the counter of claims": "SELECT setval('claims_number_seq', 1)",
+    "set the counter of releases": "SELECT setval('releases_number_seq', 1)",
     "claim another version": "UPDATE alembic_version SET version_num = '0001'",
     "run a program": "COPY heads FROM PROGRAM 'true'",
     "read a file": "SELECT pg_read_file('/etc/passwd')",
@@ -254,11 +253,20 @@ def test_an_analyst_is_guarded_from(analyst: psycopg.Connection, statement: str,
         analyst.execute(statement)
 
 
-def test_an_analyst_begins_no_claim_that_is_spent(place: Place) -> None:
+@pytest.mark.parametrize(
+    ("draft", "why"),
+    [
+        ("state = 'spent'", "begins waiting or reserved"),
+        ("state = 'armed'", "begins waiting or reserved"),
+        ("state = 'waiting', number = 2147483647", "has the next number"),
+    ],
+)
+def test_an_analyst_begins_no_claim_by_hand_that(place: Place, draft: str, why: str) -> None:
     with place.by_hand(place.analyst) as connection:
-        connection.execute("CREATE TEMP TABLE draft AS SELECT * FROM claims.claims WHERE state = 'spent' LIMIT 1")
-        connection.execute("UPDATE draft SET number = 99, request_id = 'free', noised = NULL")
-        with pytest.raises(Refused, match="begins waiting or reserved"):
+        connection.execute("CREATE TEMP TABLE draft AS SELECT * FROM claims.claims WHERE state = 'released'")
+        connection.execute("UPDATE draft SET request_id = 'free', number = (SELECT max(number) + 1 FROM claims.claims)")
+        connection.execute(f"UPDATE draft SET {draft}")
+        with pytest.raises(Refused, match=why):
             connection.execute("INSERT INTO claims.claims SELECT * FROM draft")
 
 
@@ -379,6 +387,12 @@ def test_a_role_that_grants_do_not_bind_is_refused(place: Place, statement: str)
 def test_a_role_that_is_not_there_is_refused(place: Place) -> None:
     with pytest.raises(InvalidArgument, match="no such role"):
         place.grant("nobody at all")
+
+
+def test_an_analyst_grants_nothing(place: Place) -> None:
+    other = place.server.create_role("other")
+    with pytest.raises(InvalidArgument, match="given by its owner"):
+        PostgresStore.grant(place.address(place.analyst), other)
 
 
 def test_guards_can_be_put_in_place_again(place: Place) -> None:

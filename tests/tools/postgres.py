@@ -9,17 +9,22 @@ import pytest
 
 from benchmarks._postgres import NoPostgres, PostgresServer
 
-__all__ = ["postgres"]
+__all__ = ["postgres", "started"]
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """The server. Where there is none its tests are skipped, and fail if REQUIRE_POSTGRES is set, as CI does."""
+def started() -> PostgresServer:
+    """A server. Where there is none the test is skipped, or fails if REQUIRE_POSTGRES is set, as CI does."""
     try:
-        server = PostgresServer().__enter__()
+        return PostgresServer().__enter__()
     except NoPostgres as error:
         if os.environ.get("REQUIRE_POSTGRES"):
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """The server of this run; tests make databases and roles of their own in it."""
+    server = started()
     yield server
     server.close()

@@ -1,0 +1,168 @@
+"""Debits a second on one ledger that eight processes share, and what a pass of a scheduler over many waiters takes.
+
+On each store, in turns within one run: a bare update of one row in a transaction of its own ("bare"), with the same
+durability; one debit (`Ledger.reserve`: the budget is checked and taken, on record, in one durable transaction); and
+all that one release costs (reserve, arm, commit). A ratio compares seconds per durable transaction, and totals are
+checked to the last fraction.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from fractions import Fraction
+from pathlib import Path
+
+from benchmarks._bare import BareRow
+from benchmarks._ledger_pass import pass_records
+from benchmarks._postgres import NoPostgres, PostgresServer
+from dp.accounting.budget import PureDP
+from dp.accounting.ledger import Claim
+from lake.ledger import Ledger
+
+__all__ = ["run"]
+
+_PROCESSES = 8
+_TURNS = 6
+_PRICE = Fraction(1, 10**9)
+_STATEMENTS = {"bare": 1, "debit": 1, "release": 3}  # durable transactions of one piece of work
+
+_Work = Callable[[], object]
+
+
+def run(quick: bool) -> Iterator[dict[str, object]]:
+    """Both stores, eight processes, sixty seconds each; then passes of schedulers."""
+    seconds = 0.5 if quick else 60 / _TURNS
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ledgers-")))
+        yield from _records("sqlite", str(folder / "ledger"), str(folder / "bare"), seconds)
+        try:
+            server = stack.enter_context(PostgresServer())
+        except NoPostgres as error:
+            yield {"case": "postgresql", "seconds": 0.0, "skipped": str(error)}
+        else:
+            address = server.url(server.create_database())
+            yield from _records("postgresql", address, address, seconds)
+    yield from pass_records(quick)
+
+
+def _records(store: str, where: str, bare: str, seconds: float) -> Iterator[dict[str, object]]:
+    capacity = PureDP(1)
+    Ledger.create(where, capacity=capacity).close()
+    with closing(BareRow(bare)) as row:
+        row.make()
+    done: dict[str, int] = dict.fromkeys(_STATEMENTS, 0)
+    spent: dict[str, float] = dict.fromkeys(_STATEMENTS, 0.0)
+    with _Crew(where, bare) as crew:
+        for _ in range(_TURNS):
+            for case in _STATEMENTS:
+                count, took = crew.work(case, seconds)
+                done[case] += count
+                spent[case] += took
+    _check(where, bare, done)
+    floor = spent["bare"] / done["bare"]
+    for case, transactions in _STATEMENTS.items():
+        each = spent[case] / done[case]
+        yield {
+            "case": f"{store}, {case}",
+            "seconds": spent[case],
+            "processes": _PROCESSES,
+            "done": done[case],
+            "a_second": done[case] / spent[case],
+            "transactions": transactions,
+            "against": "bare",
+            "ratio": each / transactions / floor,
+            "share_of_bare": transactions * floor / each,
+        }
+
+
+def _check(where: str, bare: str, done: Mapping[str, int]) -> None:
+    """Nothing lost, nothing twice: to the last fraction."""
+    with Ledger.open(where) as ledger:
+        balance, rows = ledger.balance(), len(ledger.entries())
+    with closing(BareRow(bare)) as row:
+        found = (balance.reserved, balance.spent, rows, row.total())
+    debits, releases = done["debit"], done["release"]
+    right = (PureDP(debits * _PRICE), PureDP(releases * _PRICE), debits + releases, done["bare"])
+    if found != right:
+        raise AssertionError(f"totals are {found}, not {right}")
+
+
+class _Crew:
+    """Processes that start together, work for a while, and count."""
+
+    def __init__(self, where: str, bare: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._start = context.Barrier(_PROCESSES + 1)
+        self._orders = [context.Queue() for _ in range(_PROCESSES)]
+        self._counts = context.Queue()
+        self._processes = [
+            context.Process(target=_labour, args=(where, bare, orders, self._counts, self._start), daemon=True)
+            for orders in self._orders
+        ]
+
+    def __enter__(self) -> _Crew:
+        for process in self._processes:
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for orders in self._orders:
+            orders.put(None)
+        for process in self._processes:
+            process.join(60)
+
+    def work(self, case: str, seconds: float) -> tuple[int, float]:
+        """How many pieces of work they did together, and how long it took."""
+        for orders in self._orders:
+            orders.put((case, seconds))
+        self._start.wait()
+        began = time.perf_counter()
+        count = sum(self._counts.get(timeout=600) for _ in self._processes)
+        return count, time.perf_counter() - began
+
+
+def _labour(where: str, bare: str, orders: multiprocessing.Queue, counts: multiprocessing.Queue, start: object) -> None:  # type: ignore[type-arg]
+    with Ledger.open(where) as ledger, closing(BareRow(bare)) as row:
+        pieces = {
+            "bare": row.add,
+            "debit": lambda: _reserve(ledger),
+            "release": lambda: _release(ledger),
+        }
+        while (order := orders.get()) is not None:
+            case, seconds = order
+            start.wait()  # type: ignore[attr-defined]
+            counts.put(_counted(pieces[case], seconds))
+
+
+def _counted(piece: _Work, seconds: float) -> int:
+    count, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        piece()
+        count += 1
+    return count
+
+
+def _reserve(ledger: Ledger) -> Claim:
+    """One debit, as a query makes it."""
+    name = secrets.token_hex(16)
+    return ledger.reserve(
+        request_id=name,
+        price=PureDP(_PRICE),
+        table="visits",
+        data_version="c2f0a5f4-5a2e-4a57-a3a5-5d3c1d0a1f7b-0123456789abcdef@17",
+        release_key=secrets.token_hex(32),
+        run_id=name,
+        purpose="n, cost by ward",
+        lease_seconds=3600,
+    )
+
+
+def _release(ledger: Ledger) -> None:
+    claim = _reserve(ledger)
+    ledger.arm(claim, b"")
+    ledger.commit(claim, b"the release of a small query", plan="{}")

@@ -1,0 +1,64 @@
+"""The benchmark of schedulers: its replay passes over few claims, and grants what passing over all of them would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from benchmarks._scheduling_replay import Replay
+from benchmarks._scheduling_workload import CASES, Workload
+from lake.scheduling import DPF, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Supply
+from tests.benchmarks.test_cli import quick_records
+
+SHORT = {
+    "many": replace(CASES["many blocks, basic"], horizon_seconds=25.0),
+    "Renyi": replace(CASES["single block, Renyi"], horizon_seconds=120.0, timeout_seconds=40.0),
+    "single": replace(CASES["single block, basic"], horizon_seconds=150.0, timeout_seconds=60.0),
+}
+
+
+def plainly_replayed(load, scheduler):
+    """The same events, and a pass over everybody who waits at each of them."""
+    share = [scheduler.unlocking.after_time(Fraction(0), 0) for _ in load.born]
+    told, waiting, count = [1000 * int(born) for born in load.born], [], 0
+    used = np.zeros((len(share), len(load.capacity)), np.int64)
+    ticks = [(float(second), 1, -1) for second in range(1, int(load.case.horizon_seconds) + 1)]
+    for time, _, claim in sorted([*ticks, *((at, 0, i) for i, at in enumerate(load.at.tolist()))]):
+        for block in range(len(share)):
+            if claim >= 0 and load.low[claim] <= block <= load.high[claim]:
+                share[block] = scheduler.unlocking.after_arrival(share[block])
+            if claim < 0 and time * 1000 > told[block]:
+                share[block] = scheduler.unlocking.after_time(share[block], int(time * 1000) - told[block])
+                told[block] = int(time * 1000)
+        waiting = [i for i in [*waiting, *[claim][: claim >= 0]] if load.at[i] > time - load.case.timeout_seconds]
+        open_now = [[int(c) * s.numerator // s.denominator for c in load.capacity] for s in share]
+        claims = load.waiting(np.array(waiting, np.int64))
+        supply = Supply(np.tile(load.capacity, (len(share), 1)), np.array(open_now) - used, load.case.fits)
+        granted = claims.taken(scheduler.grants(supply, claims))
+        np.add.at(used, granted.block, granted.demand)
+        count += len(granted)
+        waiting = [i for i in waiting if i not in set(granted.number.tolist())]
+    return count
+
+
+@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize(
+    "scheduler",
+    [FirstComeFirstServed(), DPF(ByArrivals(60)), DPF(ByTime(50)), DPack(ByTime(50)), RoundRobin(ByArrivals(60))],
+)
+def test_looking_at_few_claims_grants_what_looking_at_all_does(name, scheduler):
+    load = Workload.drawn(SHORT[name], seed=6)
+    replayed = Replay(load, scheduler, tick_seconds=1.0, at_arrivals=True).run()
+    assert replayed == plainly_replayed(load, scheduler) > 0
+
+
+@pytest.mark.slow
+def test_schedulers_stand_in_the_published_order():
+    records = [record for record in quick_records("schedulers") if record["case"] == "many blocks, basic"]
+    granted = {(record["scheduler"], record["unlocking"]): record["granted"] for record in records}
+    best = max(count for (name, _), count in granted.items() if name == "dpf")
+    fair = max(count for (name, _), count in granted.items() if name == "round-robin")
+    assert granted["fcfs", "at_once"] < fair < best
