@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from sqlalchemy import select
 
-from dp.accounting.budget import Budget
+from dp.accounting.budget import Budget, RenyiDP
 from lake.errors import LedgerError
 from lake.ledger.audit import events_after
 from lake.ledger.balances import Accounts, BlockState
@@ -29,7 +29,6 @@ Amounts = Mapping[str, Fraction]
 
 _CLAIMS = select(claims.c.number, claims.c.state, claims.c.blocks, claims.c.price, claims.c.held)
 _NEXT = {
-    None: {"waiting", "reserved", "armed", "spent", "released", "failed"},
     "waiting": {"waiting", "reserved", "armed", "spent", "released", "failed"},
     "reserved": {"reserved", "armed", "spent", "released"},
     "armed": {"armed", "spent"},
@@ -73,6 +72,10 @@ class Auditor:
         self._replay = Replay(store.name)
         self._head = GENESIS
         self._last = Look()
+
+    def move_to(self, store: Store) -> None:
+        """Look over another connection to the same ledger from here on."""
+        self._store = store
 
     def look(self) -> Look:
         """The ledger now."""
@@ -121,7 +124,7 @@ def _sums(look: Look) -> Iterator[str]:
         if consumed != _total(look, name, block.capacity, "armed", "spent"):
             yield f"block {name} has {consumed} consumed, which is not what armed and spent claims paid"
         within = [acquired[amount] + consumed[amount] <= capacity[amount] for amount in capacity]
-        if not (any(within) if type(block.capacity).__name__ == "RenyiDP" else all(within)):
+        if not (any(within) if isinstance(block.capacity, RenyiDP) else all(within)):
             yield f"block {name} gave more than its capacity: {acquired} and {consumed} of {capacity}"
         if not 0 <= block.share <= 1:
             yield f"block {name} has unlocked {block.share}"

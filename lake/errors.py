@@ -42,6 +42,7 @@ class LedgerError(SparkMpcError):
 
     def __init__(self, path: Path | str, problem: str, remedy: str) -> None:
         self.path = path
+        self.problem = problem
         self.remedy = remedy
         super().__init__(f"ledger {str(path)!r}: {problem}; {remedy}")
 

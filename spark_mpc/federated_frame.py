@@ -282,7 +282,8 @@ class FederatedQuery:
         outcome, plan = run_together(run, means.parties), next(iter(picked.values())).plan
         if outcome is None:
             return None
-        return Release.of(plan, outcome.stored, means.spark, outcome.price, paid_before=outcome.paid_before)
+        made = Release.of(plan, outcome.stored, means.spark, outcome.price, paid_before=outcome.paid_before)
+        return replace(made, notices=outcome.notices)
 
     def _picked(
         self, query: PrivateQuery, epsilon: Exact | None, delta: Exact, rho: Exact | None, opened_to: tuple[str, ...]

@@ -13,9 +13,9 @@ from typing import Self
 
 from pyspark.sql import SparkSession
 
-from dp.accounting.ledger import BudgetLedger
 from dp.errors import InvalidArgument
 from dp.execution.local import LONG_CELLS
+from lake.ledger.heads import WitnessedLedger
 from lake.policy import Policy
 from lake.table import Table
 from spark_mpc.federated_frame import FederatedFrame, Means, Overlap
@@ -105,7 +105,7 @@ class Federation:
         self,
         spark: SparkSession,
         *,
-        ledger: BudgetLedger | Mapping[str, BudgetLedger],
+        ledger: WitnessedLedger | Mapping[str, WitnessedLedger],
         progress: Progress | None = None,
         listen: str | None = None,
         policy: Policy | Mapping[str, Policy] | None = None,
@@ -146,7 +146,7 @@ class Study:
         self,
         federation: Federation,
         spark: SparkSession,
-        ledgers: Mapping[str, BudgetLedger],
+        ledgers: Mapping[str, WitnessedLedger],
         progress: Progress,
         *,
         listen: str | None = None,

@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 from dp.planning.query import canonical, digest
+from lake.ledger.store import GENESIS, Head
 from spark_mpc.errors import Disagreement, WireError
 from spark_mpc.federation_file import differences
 from spark_mpc.identity import AttemptKey
 
-__all__ = ["Agreed", "Hello", "Standing", "compare", "pair_secrets", "shortened", "transcript"]
+__all__ = [
+    "HEAD_BYTES",
+    "Agreed",
+    "Hello",
+    "Standing",
+    "compare",
+    "head_from_bytes",
+    "head_to_bytes",
+    "pair_secrets",
+    "shortened",
+    "transcript",
+]
 
 _NONCE_BYTES = 32
+_LEDGER = re.compile("[0-9a-f]{32}")
+_SEQUENCE_BYTES, _HASH_BYTES = 8, 32
+HEAD_BYTES = _SEQUENCE_BYTES + _HASH_BYTES
+"""Of a head on the wire: always as many."""
+_SEEN = re.compile(f"[0-9a-f]{{{2 * HEAD_BYTES}}}")
 _LONG_LIST_BYTES = 4096
 _LOOKED_INTO = 60  # aggregates; with their measures they stay well below a hello's 64 KiB
 
@@ -40,6 +58,7 @@ class Hello:
         federation: the federation file's public content.
         task: contribution, recipients and the whole plan.
         data_version: the pinned version of its own table.
+        ledger: the id of the ledger that it pays from.
         nonce: 32 fresh bytes, hexadecimal.
         attempt_key: the public half of its X25519 key for this attempt, hexadecimal.
     """
@@ -50,6 +69,7 @@ class Hello:
     federation: Mapping[str, object]
     task: Mapping[str, object]
     data_version: str
+    ledger: str
     nonce: str
     attempt_key: str
 
@@ -72,9 +92,14 @@ class Hello:
         fields = _json_object(data, cls.__dataclass_fields__, party)
         dictionaries = {"federation", "task"}
         well_typed = all(isinstance(v, dict if k in dictionaries else str) for k, v in fields.items())
-        if not well_typed or fields["party"] != party or len(str(fields["nonce"])) != 2 * _NONCE_BYTES:
+        well_formed = well_typed and len(str(fields["nonce"])) == 2 * _NONCE_BYTES and _is_ledger(fields["ledger"])
+        if not well_formed or fields["party"] != party:
             raise WireError(f"hello of {party}: its fields are not those of a hello")
         return cls(**fields)  # type: ignore[arg-type]
+
+
+def _is_ledger(value: object) -> bool:
+    return isinstance(value, str) and _LEDGER.fullmatch(value) is not None
 
 
 def shortened(public: Mapping[str, object]) -> dict[str, object]:
@@ -121,20 +146,22 @@ def transcript(hellos: Mapping[str, Hello]) -> bytes:
 
 @dataclass(frozen=True)
 class Agreed:
-    """What a party says second: its signature over the run, and what its ledger holds of the release.
+    """What a party says second, to each peer: its signature over the run, and what its ledger holds.
 
     Attributes:
-        signature: over the run and the standing, by its certificate's key; hexadecimal.
+        signature: over the run and all that follows, by its certificate's key; hexadecimal.
         standing: see `Standing`.
+        seen: the newest head that it has seen of that peer's ledger, hexadecimal.
     """
 
     signature: str
     standing: Standing
+    seen: str
 
     @staticmethod
-    def signed_content(run: bytes, party: str, standing: Standing) -> bytes:
+    def signed_content(run: bytes, party: str, standing: Standing, seen: str) -> bytes:
         """What is signed."""
-        return b"spark-mpc agree 1\0" + run + f"{party}\0{standing}".encode()
+        return b"spark-mpc agree 2\0" + run + f"{party}\0{standing}\0{seen}".encode()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -148,7 +175,9 @@ class Agreed:
             WireError: not an agreement.
         """
         fields = _json_object(data, cls.__dataclass_fields__, party)
-        if fields["standing"] not in ("new", "noised", "release") or not isinstance(fields["signature"], str):
+        texts = [fields["signature"], fields["seen"]]
+        well_typed = fields["standing"] in ("new", "noised", "release") and all(isinstance(one, str) for one in texts)
+        if not well_typed or not _SEEN.fullmatch(str(fields["seen"])):
             raise WireError(f"agreement of {party}: its fields are not those of an agreement")
         return cls(**fields)  # type: ignore[arg-type]
 
@@ -159,6 +188,24 @@ class Agreed:
             return bytes.fromhex(self.signature)
         except ValueError:
             return b""
+
+
+def head_to_bytes(head: Head) -> bytes:
+    """The number, big-endian, and the hash; zeros for the head of no log."""
+    digest = bytes(_HASH_BYTES) if head == GENESIS else bytes.fromhex(head.hash)
+    return head.sequence.to_bytes(_SEQUENCE_BYTES, "big") + digest
+
+
+def head_from_bytes(data: bytes, party: str) -> Head:
+    """Read what `head_to_bytes` wrote.
+
+    Raises:
+        WireError: anything else.
+    """
+    sequence = int.from_bytes(data[:_SEQUENCE_BYTES], "big")
+    if len(data) != HEAD_BYTES or sequence >= 2**63:
+        raise WireError(f"head of the ledger of {party}: it is a number and a hash of {HEAD_BYTES} bytes")
+    return GENESIS if sequence == 0 else Head(sequence, data[_SEQUENCE_BYTES:].hex())
 
 
 def pair_secrets(me: str, attempt_key: AttemptKey, hellos: Mapping[str, Hello]) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dp.accounting.budget import Budget
-from dp.accounting.ledger import BudgetLedger
 from dp.execution.local import LONG_CELLS, Vector
 from dp.execution.one_lake import Source
 from dp.execution.release import StoredRelease
+from lake.ledger.heads import WitnessedLedger
 from lake.policy import Policy
 from spark_mpc.federation_file import FederationFile
 from spark_mpc.identity import Identity
@@ -40,7 +40,7 @@ class Party:
     identity: Identity = field(repr=False)
     federation: FederationFile = field(repr=False)
     transport: Transport = field(repr=False)
-    ledger: BudgetLedger = field(repr=False)
+    ledger: WitnessedLedger = field(repr=False)
     progress: Callable[[str], None] = field(repr=False)
     long_cells: int = LONG_CELLS
     policy: Policy = field(default_factory=Policy, repr=False)

@@ -1,6 +1,6 @@
 """The path of a query or a program over several parties, as one of them walks it.
 
-agree     hello, compare, sign: one run, its keys, and what every ledger holds of the release
+agree     hello, compare, sign: one run, its keys, what every ledger holds of the release, and that none was set back
 reserve   this party's ledger claims the price, durably, and waits for its steward's approval where that is needed
 local     bounding and aggregation on this party's Spark
 share     under rep3, every party's words towards the three that compute
@@ -8,7 +8,7 @@ compute   a program over them
 noise     this party's part, once, or drawn under sharing; what can be opened later is stored when the claim is armed
 ready     nobody arms before everybody can
 arm       durable and final, before the first byte from which a result can follow
-open      the noised cells, to the recipients
+open      all have armed, and told where their ledgers end; then the noised cells, to the recipients
 commit    the ledger stores the release
 """
 
@@ -30,8 +30,9 @@ from spark_mpc.errors import Disagreement, FederationError, RunAborted
 from spark_mpc.party import Party, Task
 from spark_mpc.ring.masks import Words
 from spark_mpc.sums.base import Joint, Work
-from spark_mpc.talk import exchange, public_reason, take_leave
+from spark_mpc.talk import public_reason, take_leave
 from spark_mpc.transport.base import RENDEZVOUS
+from spark_mpc.witness import other_ledgers, tell_heads
 
 __all__ = ["Outcome", "run_party", "run_together"]
 
@@ -46,11 +47,13 @@ class Outcome:
         stored: the opened cells.
         price: what they cost this owner's ledger, once.
         paid_before: whether they were answered from a stored release: nothing was charged this time.
+        notices: what else the recipient has to know: who pays from a ledger never seen before.
     """
 
     stored: StoredRelease = field(repr=False)
     price: Budget
     paid_before: bool
+    notices: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -81,6 +84,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         Disagreement: a peer means something else; nothing was reserved or sent.
         BudgetExceeded: this party's ledger has less left; nobody has paid.
         DisclosureRefused: this owner's policy does not list what would be opened without noise; nobody has paid.
+        LedgerBehind: this party's ledger lacks what a peer has seen of it; nobody has paid.
         PeerLost, AbortedByPeer: a peer is gone or gave up. Ledgers that had armed have paid, the others have not.
 
     Guarantees: a result anywhere means that every contributor's ledger had armed. Of what is raised here the peers are
@@ -95,7 +99,9 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         # before the signature: all hear of a refusal, and nobody goes on without every party's word
         task.require_permission(party.policy, source.data_version)
         agreement = agree(party, task, greeting)
+        notices = other_ledgers(party, agreement.ledgers)
         if agreement.holders:
+            tell_heads(party, agreement.run, "ready", agreement.ledgers)
             stored = _fetched(party, task, agreement)
         else:
             stored = _contributed(party, task, source, agreement, staging)
@@ -103,7 +109,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
     party.enter("release")
     if stored is None:
         return None
-    return Outcome(stored, price, paid_before=bool(agreement.holders))
+    return Outcome(stored, price, paid_before=bool(agreement.holders), notices=notices)
 
 
 def run_together(run: Callable[[Party], Outcome | None], parties: Sequence[Party]) -> Outcome | None:
@@ -139,6 +145,8 @@ def _contributed(
                 party, task, source, agreement, lambda exact: joint.prepare(exact.staged(directory))
             )
         party.enter("open")
+        # every party's veto ends here: with an upload of its own it would have one, with shares it has not
+        tell_heads(party, agreement.run, "armed", agreement.ledgers)
         return _opened(party, agreement, claim, joint)
 
 
@@ -187,8 +195,9 @@ def _prepared_and_armed(
 
 
 def _ready(party: Party, agreement: Agreement) -> None:
+    """Nobody arms before everybody can, and before every ledger contains what the others have seen of it."""
     party.enter("ready")
-    exchange(party.transport, agreement.run, "ready", b"", 0)
+    tell_heads(party, agreement.run, "ready", agreement.ledgers)
 
 
 def _opened(party: Party, agreement: Agreement, claim: Claim, joint: Joint) -> StoredRelease | None:

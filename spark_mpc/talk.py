@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import numpy as np
 
+from lake.errors import LedgerBehind
 from spark_mpc.errors import AbortedByPeer, Disagreement, FederationError, PeerLost
 from spark_mpc.ring.masks import Words
 from spark_mpc.transport.base import Transport
 
-__all__ = ["exchange", "open_sum", "public_reason", "take_leave"]
+__all__ = ["exchange", "exchange_each", "open_sum", "public_reason", "take_leave"]
 
 _REASON_CHARACTERS = 2000
 
@@ -21,9 +22,13 @@ T = TypeVar("T")
 
 
 def public_reason(error: BaseException) -> str:
-    """What peers are told of a failure: who is lost, who gave up, what differs (all public); else its kind alone."""
+    """What peers are told of a failure: who is lost, who gave up, what differs, whose ledger lacks what whom has seen
+    (all public); else its kind alone.
+    """
     if isinstance(error, AbortedByPeer):
         return error.retold[:_REASON_CHARACTERS]
+    if isinstance(error, LedgerBehind):  # not its path
+        return f"its ledger {error.problem}"[:_REASON_CHARACTERS]
     return str(error)[:_REASON_CHARACTERS] if isinstance(error, Disagreement | PeerLost) else type(error).__name__
 
 
@@ -53,9 +58,16 @@ def exchange(transport: Transport, run: bytes, step: str, payload: bytes, max_by
     Raises:
         PeerLost, AbortedByPeer, WireError: the run is over.
     """
+    return exchange_each(transport, run, step, dict.fromkeys(transport.peers, payload), max_bytes)
+
+
+def exchange_each(
+    transport: Transport, run: bytes, step: str, payloads: Mapping[str, bytes], max_bytes: int
+) -> dict[str, bytes]:
+    """The same with a message of its own for every peer."""
     with _together(transport, run) as pool:
         # sent before received: a transport that meets a restarted peer must know who took our newest greeting
-        _first_failure([pool.submit(transport.send, peer, run, step, payload) for peer in transport.peers])
+        _first_failure([pool.submit(transport.send, peer, run, step, payloads[peer]) for peer in transport.peers])
         received = {peer: pool.submit(transport.receive, peer, run, step, max_bytes) for peer in transport.peers}
         _first_failure(received.values())
     return {peer: future.result() for peer, future in received.items()}

@@ -9,9 +9,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lake.sessions import delta_session
+from tests.tools.ledgers import clock, new_place
 from tests.tools.postgres import postgres
 
-__all__ = ["DeltaWriter", "postgres", "spark", "write_delta"]
+__all__ = ["DeltaWriter", "clock", "new_place", "postgres", "spark", "write_delta"]
 
 DeltaWriter = Callable[..., str]
 

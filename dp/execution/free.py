@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dp.accounting.budget import summed
 from dp.accounting.ledger import BudgetLedger, StoredAnswer
@@ -11,7 +11,7 @@ from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.one_lake import Source, release_key
 from dp.execution.release import Release, StoredRelease
 from dp.planning.derivable import Derived, derive
-from dp.planning.explanation import free_answers
+from dp.planning.explanation import FreeAnswers
 from dp.planning.plan import Plan
 from dp.planning.query import Query
 from dp.planning.stored import StoredPlan
@@ -19,8 +19,8 @@ from dp.planning.stored import StoredPlan
 __all__ = ["release_from", "without_paying"]
 
 
-def without_paying(plan: Plan, source: Source, ledger: BudgetLedger) -> Mapping[str, tuple[str, ...]]:
-    """What stored releases answer already, as a section for `explain_plan`; reads no row and no release.
+def without_paying(plan: Plan, source: Source, ledger: BudgetLedger) -> FreeAnswers:
+    """What stored releases answer already, for `explain_plan`; reads no row and no release.
 
     Args:
         plan: what is asked, and at which price otherwise.
@@ -30,7 +30,7 @@ def without_paying(plan: Plan, source: Source, ledger: BudgetLedger) -> Mapping[
     stored = ledger.stored_releases(source.name, source.data_version)
     key = release_key(plan, {source.name: source.data_version})
     same = next((each.number for each in stored if each.release_key == key), None)
-    return free_answers(same, _offers(plan.query, source, stored))
+    return FreeAnswers(same, tuple(_offers(plan.query, source, stored)))
 
 
 def release_from(number: int, query: Query, source: Source, ledger: BudgetLedger) -> Release:

@@ -263,6 +263,7 @@ class Release:
         chosen: bounds that were chosen privately, in words.
         choices: the releases that they were chosen from, before this one.
         synthetic: whether it is a dry run over synthetic rows, which no ledger paid for and which tells of nobody.
+        notices: what else its reader has to know, a sentence each.
     """
 
     plan: Plan | Derived
@@ -276,6 +277,7 @@ class Release:
     chosen: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     choices: tuple[Release, ...] = field(default=(), repr=False)
     synthetic: bool = False
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -315,7 +317,7 @@ class Release:
         rows = _pretty_rows(self)
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*lines, self._footer()])
+        return "\n".join([*lines, self._footer(), *self.notices])
 
     def plot(self) -> Figure:
         """Draw every value with its interval: one panel per aggregate. Needs the extra `plot`.
@@ -331,7 +333,7 @@ class Release:
 
     def _repr_html_(self) -> str:
         table = html_table(self.answers.values, self.answers.accuracy, self.plan.query.by)
-        return f"{table}<p>{escape(self._footer())}</p>"
+        return f"{table}<p>{escape(' '.join([self._footer(), *self.notices]))}</p>"
 
     def _footer(self) -> str:
         chosen = f" Chosen privately: {'; '.join(self.chosen.values())}." if self.chosen else ""

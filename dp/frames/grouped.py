@@ -162,8 +162,8 @@ class PrivateQuery:
             InvalidArgument: an impossible guarantee, or sums that could wrap.
         """
         plan = make_plan(self.query, guarantee(epsilon, delta, rho))
-        free = {} if ledger is None else without_paying(plan, self.frame.source, ledger)
-        return explain_plan(plan, (self.frame.description,), free)
+        free = None if ledger is None else without_paying(plan, self.frame.source, ledger)
+        return explain_plan(plan, (self.frame.description,), free=free)
 
     def budget_for(
         self,

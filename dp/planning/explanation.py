@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from types import MappingProxyType
@@ -17,7 +17,7 @@ from dp.planning.derivable import Derived
 from dp.planning.facts import PublicFacts
 from dp.planning.plan import Part, Plan
 
-__all__ = ["Explanation", "explain_plan", "free_answers"]
+__all__ = ["Explanation", "FreeAnswers", "explain_plan"]
 
 _SELDOM = 0.05
 _MOST_OFFERS = 3
@@ -30,10 +30,13 @@ class Explanation:
     Attributes:
         sections: title -> lines.
         errors: aggregate -> the half width of its interval at 95%; see `ExpectedError` for what it is the error of.
+        free_from: the number of the stored release that is the answer to the very question: `release` gives it again,
+            and nothing is paid. None: it pays, or no ledger was asked.
     """
 
     sections: Mapping[str, tuple[str, ...]]
     errors: Mapping[str, ExpectedError] = field(default_factory=lambda: MappingProxyType({}))
+    free_from: int | None = None
 
     def __str__(self) -> str:
         return "\n".join(
@@ -48,8 +51,34 @@ class Explanation:
         return "".join(parts)
 
 
+@dataclass(frozen=True)
+class FreeAnswers:
+    """What stored releases answer already.
+
+    Attributes:
+        same: the number of the release that is the answer to the very question, if there is one.
+        offers: how it follows from others, the best first.
+    """
+
+    same: int | None = None
+    offers: tuple[Derived, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, tuple[str, ...]]:
+        """A section of an explanation; none where nothing is free."""
+        same = self.same
+        lines = [f"free from release {same}: the same question, release() gives its answer again"] if same else []
+        for offer in [offer for offer in self.offers if offer.number != same][:_MOST_OFFERS]:
+            errors = (f"{name}: {_expected(error)}" for name, error in offer.expected_errors(0.95).items())
+            lines.append(f"free from release {offer.number}, expected error (95%) {'; '.join(errors)}: {_how(offer)}")
+        return {"Without paying": tuple(lines)} if lines else {}
+
+
 def explain_plan(
-    plan: Plan, sources: tuple[str, ...], more: Mapping[str, tuple[str, ...]] | None = None
+    plan: Plan,
+    sources: tuple[str, ...],
+    more: Mapping[str, tuple[str, ...]] | None = None,
+    free: FreeAnswers | None = None,
 ) -> Explanation:
     """Explain a plan.
 
@@ -57,7 +86,9 @@ def explain_plan(
         plan: the calibrated plan.
         sources: one line per table.
         more: further sections, such as what a protocol costs and leaks.
+        free: what stored releases answer already, where a ledger was asked.
     """
+    free = free or FreeAnswers()
     query, bounds = plan.query, plan.query.bounds
     by = f" by {', '.join(query.by)}" if query.by else ""
     errors = {a.name: a.expected_error(query.schema, plan.noise_term, 0.95) for a in query.aggregates}
@@ -77,21 +108,7 @@ def explain_plan(
         "Noise": (*(_noise(plan, part) for part in plan.parts), *_sampler(plan)),
         "Expected error (95%)": tuple(f"{name}: {_expected(error)}" for name, error in errors.items()),
     }
-    return Explanation({**sections, **(more or {})}, MappingProxyType(errors))
-
-
-def free_answers(same: int | None, offers: Sequence[Derived]) -> Mapping[str, tuple[str, ...]]:
-    """What stored releases answer already, as a section of an explanation; none where they do not.
-
-    Args:
-        same: the number of the release that is the answer to the very question, if there is one.
-        offers: how it follows from others, the best first.
-    """
-    lines = [f"free from release {same}: the same question, release() gives its answer again"] if same else []
-    for offer in [offer for offer in offers if offer.number != same][:_MOST_OFFERS]:
-        errors = (f"{name}: {_expected(error)}" for name, error in offer.expected_errors(0.95).items())
-        lines.append(f"free from release {offer.number}, expected error (95%) {'; '.join(errors)}: {_how(offer)}")
-    return {"Without paying": tuple(lines)} if lines else {}
+    return Explanation({**sections, **(more or {}), **free.sections}, MappingProxyType(errors), free.same)
 
 
 def _how(offer: Derived) -> str:

@@ -6,7 +6,7 @@ store                one transaction at a time, and the audit log; sqlite and po
 amounts, balances    exact budgets as text; what every block has left
 rows, books          claims, and the steps of their life
 settings, layouts    what the steward chose; which tables are cut into blocks
-allocation           who gets budget when
+passes, allocation   who gets budget when
 approval             which claims the steward has to agree to
 ledger, steward      what jobs and stewards call
 """

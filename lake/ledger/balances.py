@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -29,6 +30,9 @@ _SAVE = (
     .values({name: bindparam(name) for name in ("unlocked", "unlocked_at", "acquired", "consumed")})
 )
 _INSERT = insert(blocks).values({column: bindparam(column.name) for column in blocks.columns})
+
+
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class BlockState:
     consumed: Budget
     created_at: float
 
-    @property
+    @cached_property
     def unlocked(self) -> Budget:
         """What a claim may be granted now."""
         return taken(share_of(self.capacity, self.share), self.acquired, self.consumed)
@@ -136,6 +140,11 @@ class Accounts:
                 raise LedgerError(self._ledger, f"has no block {block!r}", "`spark-mpc ledger blocks` lists them")
             self._states[block] = _read(row)
         return self._states[block]
+
+    def fetch(self, names: Collection[str]) -> None:
+        """Read several blocks at once: they will be looked at."""
+        if len(names) > _FEW:
+            self.all()
 
     def has(self, block: str) -> bool:
         """Whether there is such a block."""

@@ -25,6 +25,7 @@ from lake.ledger.rows import (
     claim_numbered,
     drop_noised,
     expired_claims,
+    grant_claim,
     insert_claim,
     keep_noised,
     open_claims,
@@ -101,12 +102,10 @@ class Books:
         """Whether every block has so much unlocked."""
         return not self.accounts.lacking(demand, lambda state: state.unlocked)
 
-    def grant(self, row: ClaimRow) -> ClaimRow:
-        """waiting -> reserved, on all of its blocks."""
-        assert self.fits(row.held)
-        self.accounts.acquire(row.held)
-        lease = self.tx.now + row.request.lease_seconds
-        return self._step(row, replace(row, state="reserved", lease_expires_at=lease, deadline_at=None))
+    def grant(self, number: int, demand: Demand) -> None:
+        """waiting -> reserved; the caller acquires what it demands, together with others'."""
+        grant_claim(self.tx, number)
+        self.tx.record("reserved", claim=number, demand=demand_json(demand))
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:
         """waiting -> failed; nothing was held."""

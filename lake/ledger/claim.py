@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from dp.accounting.budget import Budget, summed
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, StoredAnswer
+from dp.accounting.ledger import Claim, Entry, EntryState, Resumable, StoredAnswer
 from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
 from dp.execution.leases import keep_lease
+from lake.ledger.heads import PeerHead, WitnessedLedger
 from lake.ledger.rows import ClaimRow, Request, most_of
 from lake.ledger.schema import WHOLE
 from lake.ledger.selection import Choice, Named
+from lake.ledger.store import Head
 
 __all__ = ["OpenClaim", "Payer", "hold"]
 
@@ -21,7 +23,7 @@ _FIRST_LOOK_SECONDS = 0.02
 _SLOWEST_LOOK_SECONDS = 1.0
 
 
-class Payer(BudgetLedger, Protocol):
+class Payer(WitnessedLedger, Protocol):
     """What a claim needs of its ledger."""
 
     def ask(self, request: Request, choice: Choice) -> ClaimRow:
@@ -66,7 +68,7 @@ def _granted(ledger: Payer, row: ClaimRow) -> ClaimRow:
     return row
 
 
-class OpenClaim(BudgetLedger):
+class OpenClaim(WitnessedLedger):
     """Budget that is held for this job on some blocks; give it as `ledger=` to what it shall pay for.
 
     Guarantees:
@@ -196,6 +198,22 @@ class OpenClaim(BudgetLedger):
     def resumable(self, release_key: str) -> Resumable | None:
         """The newest paid claim under this key whose release is not stored."""
         return self._ledger.resumable(release_key)
+
+    def head(self) -> Head:
+        """Where the audit log of its ledger ends."""
+        return self._ledger.head()
+
+    def check_head(self, head: Head, whose: str) -> None:
+        """Check that the log of its ledger once ended where somebody saw it end."""
+        self._ledger.check_head(head, whose)
+
+    def peer_heads(self) -> list[PeerHead]:
+        """Where peers' ledgers were last seen to end."""
+        return self._ledger.peer_heads()
+
+    def keep_heads(self, seen: Iterable[PeerHead]) -> None:
+        """Keep where peers' ledgers were seen to end."""
+        self._ledger.keep_heads(seen)
 
     @property
     def ticket(self) -> Claim:

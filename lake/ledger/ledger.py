@@ -15,19 +15,21 @@ from typing import Self
 from sqlalchemy import bindparam, insert, select
 
 from dp.accounting.budget import Budget, budget_to_json, same_kind
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, Resumable, StoredAnswer, require_price
+from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, StoredAnswer, require_price
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
-from lake.ledger.allocation import allocate, run_pass
+from lake.ledger.allocation import allocate
 from lake.ledger.amounts import read_budget, write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
+from lake.ledger.audited import AuditedLedger
 from lake.ledger.balances import BlockState, expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.layouts import Layout, layouts_of
+from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.rows import (
     ClaimRow,
@@ -44,7 +46,7 @@ from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.sqlite import SQLiteStore
-from lake.ledger.store import Clock, Head, Store, Transaction
+from lake.ledger.store import Clock, Store, Transaction
 
 __all__ = ["Balance", "Ledger"]
 
@@ -76,7 +78,7 @@ class Balance:
     remaining: Budget
 
 
-class Ledger(BudgetLedger):
+class Ledger(AuditedLedger, BudgetLedger):
     """A privacy budget, in a file or on a server.
 
     Guarantees:
@@ -93,10 +95,9 @@ class Ledger(BudgetLedger):
 
     def __init__(self, store: Store) -> None:
         """Use `Ledger.open` or `Ledger.create`."""
-        self._store = store
         with store.transaction() as tx:
             ((ledger_id, capacity),) = tx.rows(_IDENTITY)
-        self._ledger_id = str(ledger_id)
+        super().__init__(store, str(ledger_id))
         self._capacity = read_budget(capacity)
 
     @classmethod
@@ -158,19 +159,9 @@ class Ledger(BudgetLedger):
         return f"Ledger({self.name!r}, capacity={self.capacity})"
 
     @property
-    def name(self) -> str:
-        """The file, or the address without a password."""
-        return self._store.name
-
-    @property
     def capacity(self) -> Budget:
         """The whole budget."""
         return self._capacity
-
-    @property
-    def ledger_id(self) -> str:
-        """A random name, fixed when the ledger was created."""
-        return self._ledger_id
 
     def balance(self) -> Balance:
         """Capacity, spent, reserved and remaining of the whole, as of one moment."""
@@ -204,15 +195,12 @@ class Ledger(BudgetLedger):
         with self._store.transaction() as tx:
             return read_settings(tx)
 
-    def head(self) -> Head:
-        """Where the audit log ends."""
-        with self._store.transaction() as tx:
-            return tx.head()
-
-    def entries(self) -> list[Entry]:
-        """Every claim, oldest first."""
+    def entries(self, *states: EntryState) -> list[Entry]:
+        """Every claim, or every one in these states, oldest first."""
         with self.books() as books:
-            return [row.entry() for row in all_claims(books.tx)]
+            some = (row for state in states for row in open_claims(books.tx, state))
+            rows = sorted(some, key=lambda row: row.number) if states else all_claims(books.tx)
+            return [row.entry() for row in rows]
 
     def export_rows(self) -> list[dict[str, str]]:
         """Every claim as text fields; the price becomes "kind" and one exact fraction for each of its amounts."""

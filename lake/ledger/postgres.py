@@ -21,7 +21,7 @@ from lake.errors import LedgerError, LedgerMissing
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.rights import grant_analyst
 from lake.ledger.schema import REVISION
-from lake.ledger.store import Clock, Parameters, Row, Texts, Transaction, unruly
+from lake.ledger.store import START, Clock, Parameters, Row, Texts, Transaction, unruly
 
 if TYPE_CHECKING:
     import psycopg
@@ -31,6 +31,7 @@ __all__ = ["PostgresStore", "is_address"]
 _DEFAULT_LEDGER = "privacy_ledger"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
+_SECRETS = ("password", "sslpassword")  # of an address's parameters
 
 # A transaction that waits gives up; one whose holder was stopped is ended by the server, so that no ledger hangs.
 _WAIT_SECONDS = 30
@@ -213,8 +214,8 @@ class PostgresStore:
                     runner = _Pipelined(self._connection, pipeline, self.name)
                     runner.write(_BEGIN, {}, None)
                     runner.ahead(_LOCK, {})
-                    tx = Transaction(runner, self._texts, self._now(runner))
-                    yield tx
+                    runner.ahead(*self._texts.of(START))
+                    yield Transaction(runner, self._texts, self._now(runner))
                     runner.commit()
             except psycopg.errors.InsufficientPrivilege as error:
                 raise LedgerError(self.name, f"refused ({_said(error)})", "ask its steward") from None
@@ -289,7 +290,7 @@ def _parsed(address: str) -> tuple[URL, str]:
 
 
 def _shown(url: URL, ledger: str) -> str:
-    shown = url.set(drivername="postgresql").update_query_dict({"ledger": ledger})
+    shown = url.set(drivername="postgresql").difference_update_query(_SECRETS).update_query_dict({"ledger": ledger})
     return shown.render_as_string(hide_password=True)
 
 

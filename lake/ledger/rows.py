@@ -28,6 +28,7 @@ __all__ = [
     "drop_noised",
     "expect_claims",
     "expired_claims",
+    "grant_claim",
     "insert_claim",
     "keep_noised",
     "most_of",
@@ -141,6 +142,12 @@ _NAMES = [column.name for column in _COLUMNS]
 _ALL: Select[Row] = select(*_COLUMNS).order_by(claims.c.number)
 _NUMBERED = _ALL.where(claims.c.number == bindparam("number"))
 _REQUESTED = _ALL.where(claims.c.request_id == bindparam("request_id"))
+_GRANT = (
+    update(claims)
+    .where(claims.c.number == bindparam("claim"), claims.c.state == "waiting")
+    .values(state="reserved", lease_expires_at=bindparam("now") + claims.c.lease_seconds)
+    .values(deadline_at=None, updated_at=bindparam("now"))
+)
 _WITHIN = _ALL.where(claims.c.parent == bindparam("parent"))
 _OPEN = _ALL.where(claims.c.state == bindparam("state"))
 # children before their parents, so that what they held goes back with the parent's
@@ -269,6 +276,11 @@ def resumable_claim(tx: Transaction, release_key: str) -> tuple[ClaimRow, bytes]
     """The newest paid claim under a key and its vector; None if there is none, or a release is stored."""
     row = tx.row(_RESUMABLE, release_key=release_key)
     return None if row is None else (_read(row[1:]), bytes(row[0]))
+
+
+def grant_claim(tx: Transaction, number: int) -> None:
+    """waiting -> reserved, with a fresh lease; reads nothing, for a scheduler grants many."""
+    tx.write_one(_GRANT, claim=number, now=tx.now)
 
 
 def most_of(demand: Demand) -> Budget:

@@ -19,6 +19,7 @@ from lake.ledger.schema import audit, claims, ledger
 
 __all__ = [
     "GENESIS",
+    "START",
     "Clock",
     "Head",
     "Parameters",
@@ -38,7 +39,7 @@ Clock = Callable[[], float]
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
 
-_START = select(
+START = select(
     ledger.c.settings,
     ledger.c.passed,
     select(func.max(claims.c.number)).scalar_subquery(),
@@ -46,6 +47,7 @@ _START = select(
     select(func.max(audit.c.sequence)).scalar_subquery(),
     select(audit.c.hash).order_by(audit.c.sequence.desc()).limit(1).scalar_subquery(),
 )
+"""What `Transaction.start` reads."""
 _APPEND = insert(audit).values({column: bindparam(column.name) for column in audit.columns})
 
 
@@ -133,13 +135,12 @@ class Transaction:
         self._runner = runner
         self._texts = texts
         self._start: Start | None = None
-        self.ahead(_START)
 
     @property
     def start(self) -> Start:
         """How the ledger stood when the transaction began; its head moves on with `record`."""
         if self._start is None:
-            ((settings, passed, last_claim, anybody_waits, sequence, digest),) = self.rows(_START)
+            ((settings, passed, last_claim, anybody_waits, sequence, digest),) = self.rows(START)
             head = GENESIS if sequence is None else Head(sequence, digest)
             self._start = Start(settings, passed, last_claim or 0, bool(anybody_waits), head)
         return self._start

@@ -17,7 +17,7 @@ from lake.scheduling.unlocking import AtOnce, Unlocking
 
 __all__ = ["DPF", "DPack", "FirstComeFirstServed", "RoundRobin", "Scheduler"]
 
-_MOST_ROUNDS = 8
+_LEAST_ROUNDS, _AMOUNTS_LOOKED_AT = 8, 10**7
 
 
 class Scheduler(Protocol):
@@ -118,14 +118,14 @@ class DPack:
 
     Args:
         unlocking: how blocks become open to claims.
-        recompute_every: R; costs are computed afresh after so many grants, and after an eighth of the claims where
-            that is more.
+        recompute_every: R; costs are computed afresh after so many grants. In a great crowd it is done less often:
+            see `interval`.
 
     Raises:
         InvalidArgument: an R that is not a whole number >= 1.
 
     Guarantees:
-        Nothing that still fits is left waiting.
+        Nothing that still fits is left waiting. DPF may grant more: see `docs/scheduling.md`.
     Source:
         Tholoniat et al. 2025 (DPack, EuroSys), section 3. Theirs finds the best order with a knapsack solver; this
         one is exact where all weights are equal, and else within half of it.
@@ -143,7 +143,7 @@ class DPack:
     def grants(self, supply: Supply, waiting: Waiting) -> Ints:
         claims, stored, available = _that_fit(supply, waiting)
         packing, left = Packing(supply, claims), np.arange(len(claims))
-        most = max(self.recompute_every, -(-len(claims) // _MOST_ROUNDS))
+        most = self.interval(claims)
         granted = [grant_in_order(supply, available, claims, _unopposed(supply, available, claims))]
         left = _others(left, granted[-1])
         while len(left):
@@ -151,6 +151,15 @@ class DPack:
             granted.append(grant_in_order(supply, available, claims, order, most))
             left = claims.fitting(_others(left, granted[-1]), available, supply.fits)
         return stored[np.concatenate(granted)]
+
+    def interval(self, waiting: Waiting) -> int:
+        """After how many grants costs are computed afresh, so that all of it looks at about ten million amounts.
+
+        Args:
+            waiting: the claims that compete. Costs are never computed less often than eight times.
+        """
+        rounds = max(_LEAST_ROUNDS, _AMOUNTS_LOOKED_AT // max(waiting.demand.size, 1))
+        return max(self.recompute_every, -(-len(waiting) // rounds))
 
     def __str__(self) -> str:
         return f"DPack, {self.unlocking}"

@@ -35,6 +35,7 @@ class ProgramRelease:
         price: what this owner's ledger paid, once.
         paid_before: whether it was answered from a stored release: nothing was charged this time.
         spark: the session in which `df` appears.
+        notices: what else to know: who pays from a ledger never seen before.
     """
 
     body: Body
@@ -45,6 +46,7 @@ class ProgramRelease:
     price: Budget
     paid_before: bool
     spark: SparkSession = field(repr=False)
+    notices: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -52,7 +54,8 @@ class ProgramRelease:
     ) -> ProgramRelease:
         """The release of opened cells."""
         values = outcome.stored.words.view(np.int64).reshape(body.result.shape)
-        return cls(body, noise, disclosure, values, outcome.stored.run_id, outcome.price, outcome.paid_before, spark)
+        paid = (outcome.stored.run_id, outcome.price, outcome.paid_before)
+        return cls(body, noise, disclosure, values, *paid, spark, outcome.notices)
 
     @property
     def stddev(self) -> float:
@@ -93,11 +96,12 @@ class ProgramRelease:
         print(self)  # noqa: T201
 
     def __str__(self) -> str:
-        return "\n".join([*self._lines("+- "), self._footer()])
+        return "\n".join([*self._lines("+- "), self._footer(), *self.notices])
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<li>{line}</li>" for line in self._lines("&plusmn; "))
-        return f"<b>{escape(self.body.name)}</b><ul>{rows}</ul><p>{escape(self._footer())}</p>"
+        said = escape(" ".join([self._footer(), *self.notices]))
+        return f"<b>{escape(self.body.name)}</b><ul>{rows}</ul><p>{said}</p>"
 
     def _lines(self, bar: str) -> list[str]:
         half = f" {bar}{pretty(self.half_width())}" if self.noise else ""

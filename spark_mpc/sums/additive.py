@@ -74,7 +74,7 @@ class Additive:
         computationally (AES-128 in counter mode, X25519, semi-honest parties). Each party's noise is inside before it
         masks, so what is opened is the noised sum.
     Leaks: the public plan, the number of cells, and who takes part.
-    Cost: 4 rounds (hello, agree, ready, upload); 8 bytes per cell and recipient other than the sender.
+    Cost: 5 rounds (hello, agree, ready, armed, upload); 8 bytes per cell and recipient other than the sender.
     Source: Bonawitz et al. 2017, section 4.1 (pairwise masks without drop-outs: a missing upload aborts).
     """
 
@@ -101,7 +101,7 @@ class Additive:
 
     def cost(self, file: FederationFile, recipients: tuple[str, ...], plan: Plan) -> Cost:
         names = [peer.name for peer in file.parties]
-        return Cost(4, tuple(8 * plan.length * len(set(recipients) - {name}) for name in names))
+        return Cost(5, tuple(8 * plan.length * len(set(recipients) - {name}) for name in names))
 
     def trust(self, file: FederationFile) -> str:
         return f"semi-honest, up to {file.t} of them colluding"

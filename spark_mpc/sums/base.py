@@ -65,7 +65,7 @@ class Joint(Protocol):
         """In place of `prepare`: what an earlier attempt had stored, under this attempt's masks."""
 
     def open(self, commit: Callable[[Words | None], StoredRelease | None]) -> StoredRelease | None:
-        """Open to the recipients, after the ledger has armed.
+        """Open to the recipients, after every party's ledger has armed.
 
         Args:
             commit: called once with the opened cells (None at a party that is no recipient), as soon as this party is

@@ -25,7 +25,7 @@ from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES, Words
 from spark_mpc.ring.streams import KeyStream
 from spark_mpc.sums.base import Work
-from spark_mpc.talk import exchange, public_reason
+from spark_mpc.talk import public_reason
 from spark_mpc.transport.streams import StreamChannel, open_channel, verify
 
 __all__ = ["SharedRun", "cost_around", "inside_numbers"]
@@ -97,8 +97,6 @@ class SharedRun(ABC):
     def open(self, commit: Callable[[Words | None], StoredRelease | None]) -> StoredRelease | None:
         """See `Joint.open`."""
         work = self._work
-        # every party's veto ends here: with an upload of its own it would have one, with shares it has not
-        exchange(work.transport, work.run, "armed", b"", 0)
         if self._channel is None or self._engine is None or self._result is None:
             return commit(self._received() if work.me in work.recipients else None)
         inside = inside_numbers(work.file, work.recipients)

@@ -56,7 +56,7 @@ NAMES = ("a", "b", "c")
 RUNS = 200
 FALSE_ALARM = 1e-6
 CELLS = 8
-STEPS = {"hello", "agree", "ready", "upload", "done"}
+STEPS = {"hello", "agree", "ready", "armed", "upload", "done"}
 
 QUERY = Query(
     by=("plan",),

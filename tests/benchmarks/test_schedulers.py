@@ -48,6 +48,7 @@ def plainly_replayed(load, scheduler):
 @pytest.mark.parametrize(
     "scheduler",
     [FirstComeFirstServed(), DPF(ByArrivals(60)), DPF(ByTime(50)), DPack(ByTime(50)), RoundRobin(ByArrivals(60))],
+    ids=str,
 )
 def test_looking_at_few_claims_grants_what_looking_at_all_does(name, scheduler):
     load = Workload.drawn(SHORT[name], seed=6)

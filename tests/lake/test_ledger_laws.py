@@ -1,145 +1,308 @@
-"""The ledger against a model: random operations, a clock that jumps both ways, reopening at any time."""
+"""A ledger against a model, over both stores: the whole life of claims, with a clock that jumps both ways."""
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
-from dp.accounting.budget import PureDP
+from benchmarks._ledger_audit import Auditor
+from dp.accounting.budget import ApproxDP, Budget, PureDP, RenyiDP
 from dp.accounting.ledger import Claim
-from dp.errors import BudgetExceeded
-from lake.errors import ClaimLost
-from lake.ledger import Ledger
-from tests.lake.test_ledger import Clock, reserve
+from dp.errors import SparkMpcError
+from lake.blocks.rules import Blocks
+from lake.ledger import Ledger, Steward
+from lake.ledger.postgres import PostgresStore, is_address
+from lake.ledger.rows import Request
+from lake.ledger.selection import Named
+from lake.ledger.sqlite import SQLiteStore
+from lake.ledger.store import Store
+from lake.scheduling import DPF, AtOnce, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Scheduler
+from tests.lake.ledger_model import Asked, Model, Refusal
+from tests.tools.ledgers import Clock, Place
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
-class Expected:
-    """What the model knows of one claim."""
+DAY = 86_400
+VISITS = Blocks.every("1 day", "admitted", since="1970-01-11", name="visits")
+STARTS = {f"visits/1970-01-{day}": (day - 1) * DAY for day in range(11, 15)}  # the clock begins on the 12th
 
-    price: Fraction
-    state: str
-    fence: int
-    lease_expires_at: float
+Price = tuple[Fraction, Fraction]
+
+KINDS: Mapping[str, tuple[Budget, Callable[[Fraction, Fraction], Budget]]] = {
+    "pure": (PureDP(1), lambda one, _: PureDP(one)),
+    "approximate": (ApproxDP(1, "1/100"), lambda one, other: ApproxDP(one, other / 100)),
+    "renyi": (RenyiDP({2: 1, 4: "1/2", 8: 0}), lambda one, other: RenyiDP({2: one, 4: other, 8: 1})),
+}
+UNLOCKINGS = {"at once": lambda _: AtOnce(), "arrivals": ByArrivals, "time": ByTime}
+SCHEDULERS: Mapping[str, Callable[..., Scheduler]] = {
+    cls.name: cls for cls in (FirstComeFirstServed, RoundRobin, DPF, DPack)
+}
+
+amounts = st.sampled_from([Fraction(n, d) for n, d in ((1, 40), (1, 20), (1, 12), (1, 10), (1, 7), (1, 4), (1, 2))])
+prices = st.tuples(amounts, amounts)
+days = st.sampled_from([[0], [1], [0, 1], [1], [0, 1, 2], [2, 3]]).map(
+    lambda days: [sorted(STARTS)[day] for day in days]
+)
+names = st.one_of(st.just(["whole"]), days, days.map(lambda names: ["whole", *names]))
+leases = st.sampled_from([5, 30, 60, 600])
+acts = st.one_of(
+    st.tuples(st.just("lay_out"), prices),
+    st.tuples(
+        st.just("schedule"), st.sampled_from(sorted(SCHEDULERS)), st.sampled_from(sorted(UNLOCKINGS)), st.integers(1, 8)
+    ),
+    st.tuples(st.just("require_approval"), st.none() | prices),
+)
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Every operation succeeds or fails exactly as the model says, and the balance is the model's sum."""
+    """Every step succeeds or fails exactly as the model says, and after each of them the auditor has nothing to say."""
 
-    claims: Bundle[Claim] = Bundle("claims")
+    tickets: Bundle[Claim] = Bundle("tickets")
 
-    def __init__(self) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "ledger"
         self.clock = Clock()
-        self.ledger = Ledger.create(self.path, capacity=PureDP(1), clock=self.clock)
-        self.model: dict[str, Expected] = {}
+        self.where = place()
+
+    @initialize(kind=st.sampled_from(sorted(KINDS)), in_blocks=st.booleans())
+    def create(self, kind: str, in_blocks: bool) -> None:
+        capacity, self.priced = KINDS[kind]
+        self.ledger = Ledger.create(self.where, capacity=capacity, clock=self.clock)
+        self.beside = store_of(self.where, self.clock)
+        self.auditor = Auditor(self.beside)
+        self.model = Model(capacity.amounts, any_order=kind == "renyi", now=self.clock.now)
+        self.looked = self.auditor.look()
+        self.requests: dict[int, tuple[Request, Named]] = {}
+        if in_blocks:
+            self.lay_out((Fraction(1, 2), Fraction(1, 3)))
 
     def teardown(self) -> None:
-        self.ledger.close()
-        self.folder.cleanup()
+        if hasattr(self, "beside"):
+            self.beside.close()
+            self.ledger.close()
 
-    def total(self, *states: str) -> Fraction:
-        live = (entry for entry in self.model.values() if entry.state in states)
-        return sum((entry.price for entry in live if entry.state != "reserved" or self.runs(entry)), Fraction(0))
+    # --- jobs
 
-    def runs(self, entry: Expected) -> bool:
-        return entry.lease_expires_at > self.clock.now
+    @rule(target=tickets, price=prices, lease=leases, timeout=st.sampled_from([0, 30, 300]))
+    def ask(self, price: Price, lease: int, timeout: int) -> Claim | MultipleResults[Claim]:
+        return self.asked(price, ["whole"], lease, timeout)
 
-    @rule(
-        target=claims,
-        price=st.fractions(min_value="1/20", max_value="1/2", max_denominator=60),
-        lease_seconds=st.integers(1, 20),
-    )
-    def reserve(self, price: Fraction, lease_seconds: int) -> Claim:
-        request_id = f"r{len(self.model)}"
-        affordable = self.total("reserved", "armed", "spent") + price <= 1
-        try:
-            claim = reserve(self.ledger, request_id, PureDP(price), key=request_id, lease_seconds=lease_seconds)
-        except BudgetExceeded:
-            assert not affordable
-            return Claim("refused", self.ledger.ledger_id, request_id, PureDP(price), request_id, 1, 0.0)
-        assert affordable
-        for claim_id, entry in self.model.items():
-            if entry.state == "reserved" and not self.runs(entry):
-                self.model[claim_id] = replace(entry, state="released")
-        self.model[claim.claim_id] = Expected(price, "reserved", 1, self.clock.now + lease_seconds)
-        return claim
+    @precondition(lambda self: self.model.starts)
+    @rule(target=tickets, price=prices, names=names, lease=leases, timeout=st.sampled_from([0, 30, 300]))
+    def ask_for_blocks(
+        self, price: Price, names: list[str], lease: int, timeout: int
+    ) -> Claim | MultipleResults[Claim]:
+        return self.asked(price, names, lease, timeout)
 
-    @rule(claim=claims)
-    def arm(self, claim: Claim) -> None:
-        entry = self.model.get(claim.claim_id)
-        allowed = entry and entry.state == "reserved" and entry.fence == claim.fence and self.runs(entry)
-        self.expect(bool(allowed), lambda: self.ledger.arm(claim, b"noised"))
-        if entry and allowed:
-            self.model[claim.claim_id] = replace(entry, state="armed")
+    @rule(target=tickets, parent=tickets, price=prices, part=st.integers(1, 4), lease=leases, other=names)
+    def consume(
+        self, parent: Claim, price: Price, part: int, lease: int, other: list[str]
+    ) -> Claim | MultipleResults[Claim]:
+        """Take part of a claim, most often of blocks that it holds."""
+        number = int(parent.claim_id)
+        held = sorted(self.looked.held.get(number, {})) or other
+        return self.asked((price[0] / part, price[1] / part), held if part > 1 else other, lease, 0, number)
 
-    @rule(target=claims, claim=consumes(claims))
-    def renew(self, claim: Claim) -> Claim:
-        entry = self.model.get(claim.claim_id)
-        if not (entry and entry.state == "reserved" and entry.fence == claim.fence and self.runs(entry)):
-            self.expect(False, lambda: self.ledger.renew(claim))
-            return claim
-        renewed = self.ledger.renew(claim)
-        self.model[claim.claim_id] = replace(entry, fence=renewed.fence, lease_expires_at=renewed.lease_expires_at)
-        return renewed
+    @rule(ticket=tickets, again=st.booleans())
+    def ask_again(self, ticket: Claim, again: bool) -> None:
+        """The same request, or another under its id."""
+        number = int(ticket.claim_id)
+        if number not in self.requests:
+            return
+        request, choice = self.requests[number]
+        if not again:
+            choice = replace(choice, price=self.priced(Fraction(1, 97), Fraction(1, 97)))
+        demand = dict.fromkeys(choice.names, choice.price.amounts)
+        asked = replace(self.model.claims[number].asked, demand=demand)
+        self.both(lambda: self.ledger.ask(request, choice), lambda model: model.ask(asked, self.looked.states))
 
-    @rule(claim=claims, release=st.none() | st.binary(max_size=4))
-    def commit(self, claim: Claim, release: bytes | None) -> None:
-        entry = self.model.get(claim.claim_id)
-        allowed = entry and entry.state in ("armed", "spent") and entry.fence == claim.fence
-        self.expect(bool(allowed), lambda: self.ledger.commit(claim, release))
-        if entry and allowed:
-            self.model[claim.claim_id] = replace(entry, state="spent")
+    @rule(ticket=tickets)
+    def poll(self, ticket: Claim) -> None:
+        number = int(ticket.claim_id)
+        if number in self.model.claims:
+            self.both(lambda: self.ledger.poll(number), lambda model: model.poll(number, self.looked.states))
 
-    @rule(claim=claims)
-    def release(self, claim: Claim) -> None:
-        entry = self.model.get(claim.claim_id)
-        free = entry and (entry.state == "released" or (entry.state == "reserved" and entry.fence == claim.fence))
-        self.expect(bool(free), lambda: self.ledger.release(claim))
-        if entry and free:
-            self.model[claim.claim_id] = replace(entry, state="released")
+    @rule(target=tickets, ticket=consumes(tickets))
+    def renew(self, ticket: Claim) -> Claim:
+        renewed = self.both(lambda: self.ledger.renew(ticket), lambda model: model.renew(*named(ticket)))
+        return ticket if renewed is None else renewed
 
-    @rule(seconds=st.integers(-15, 25))
+    @rule(ticket=tickets)
+    def arm(self, ticket: Claim) -> None:
+        noised = b"noised %s" % ticket.claim_id.encode()
+        self.both(lambda: self.ledger.arm(ticket, noised), lambda model: model.arm(*named(ticket), noised))
+
+    @rule(ticket=tickets, release=st.none() | st.binary(min_size=1, max_size=4))
+    def commit(self, ticket: Claim, release: bytes | None) -> None:
+        self.both(lambda: self.ledger.commit(ticket, release), lambda model: model.commit(*named(ticket), release))
+
+    @rule(ticket=tickets)
+    def give_back(self, ticket: Claim) -> None:
+        self.both(lambda: self.ledger.release(ticket), lambda model: model.release(*named(ticket)))
+
+    # --- the steward
+
+    @precondition(lambda self: self.model.claims)
+    @rule(act=acts)
+    def govern(self, act: tuple[Any, ...]) -> None:
+        getattr(self, act[0])(*act[1:])
+
+    def lay_out(self, price: Price) -> None:
+        """Once; then the same again, which changes nothing."""
+        capacity = self.ledger.layouts()[0].capacity if self.model.starts else self.priced(*price)
+        self.both(
+            lambda: Steward(self.ledger).lay_out(VISITS, capacity=capacity),
+            lambda model: model.lay_out(STARTS, capacity.amounts),
+        )
+
+    def schedule(self, scheduler: str, unlocking: str, number: int) -> None:
+        parts = number * (10 if unlocking == "time" else 1)
+        chosen = SCHEDULERS[scheduler](UNLOCKINGS[unlocking](parts))
+        self.both(
+            lambda: Steward(self.ledger).schedule(chosen),
+            lambda model: model.schedule((unlocking, parts), leaves_nobody=scheduler != "round-robin"),
+        )
+
+    def require_approval(self, price: Price | None) -> None:
+        above = None if price is None else self.priced(*price)
+        self.both(
+            lambda: Steward(self.ledger).require_approval(above),
+            lambda model: model.require_approval(None if above is None else above.amounts),
+        )
+
+    @rule(ticket=tickets)
+    def approve(self, ticket: Claim) -> None:
+        number = int(ticket.claim_id)
+        if number in self.model.claims:
+            self.both(lambda: Steward(self.ledger).approve(number), lambda model: model.approve(number))
+
+    # --- the world
+
+    @rule(seconds=st.sampled_from([-50_000, -30, -5, 1, 10, 30, 100, 40_000]))
     def move_clock(self, seconds: int) -> None:
         self.clock.now += seconds
+        self.model.now = self.clock.now
 
+    @precondition(lambda self: self.model.claims)
     @rule()
     def reopen(self) -> None:
         self.ledger.close()
-        self.ledger = Ledger.open(self.path, clock=self.clock)
-        for claim_id, entry in self.model.items():
-            if entry.state == "armed":
-                self.model[claim_id] = replace(entry, state="spent")
+        self.ledger = Ledger.open(self.where, clock=self.clock)
+        self.looked = self.auditor.look()
+        self.model.reopen()
+
+    @precondition(lambda self: self.model.claims)
+    @rule()
+    def look(self) -> None:
+        self.both(self.ledger.balance, lambda model: model.look())
+
+    # --- what always holds
 
     @invariant()
-    def nothing_is_lost_or_created(self) -> None:
-        balance = self.ledger.balance()
-        assert balance.spent == PureDP(self.total("armed", "spent"))
-        assert balance.reserved == PureDP(self.total("reserved"))
-        assert balance.remaining == PureDP(1 - self.total("armed", "spent", "reserved"))
-        assert {entry.claim_id: entry.state for entry in self.ledger.entries()} == {
-            claim_id: entry.state for claim_id, entry in self.model.items()
+    def the_ledger_keeps_its_word(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        assert self.looked.problems == ()
+        assert self.looked.states == {number: claim.state for number, claim in self.model.claims.items()}
+        assert self.looked.held == {number: claim.held for number, claim in self.model.claims.items()}
+        assert {name: block.share for name, block in self.looked.blocks.items()} == {
+            name: block.share for name, block in self.model.blocks.items()
         }
+        for name, block in self.looked.blocks.items():
+            assert block.acquired.amounts == self.model.total(name, "reserved")
+            assert block.consumed.amounts == self.model.total(name, "armed", "spent")
+            assert block.retired == self.model.retired(name)
 
-    def expect(self, allowed: bool, step: object) -> None:
-        assert callable(step)
-        if allowed:
-            step()
-        else:
-            with pytest.raises(ClaimLost):
-                step()
+    @invariant()
+    def answers_are_kept_and_vectors_until_then(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        for number, claim in self.model.claims.items():
+            key = claim.asked.key
+            assert self.ledger.stored_release(key) == self.model.releases.get(key)
+            resumable = self.ledger.resumable(key)
+            if number in self.model.noised and key not in self.model.releases:
+                assert resumable is not None
+                assert resumable.noised == self.model.noised[int(resumable.claim.claim_id)]
+            elif key in self.model.releases:
+                assert resumable is None
+
+    # --- both at once
+
+    def asked(
+        self, price: Price, names: list[str], lease: int, timeout: int, parent: int | None = None
+    ) -> Claim | MultipleResults[Claim]:
+        number = len(self.model.claims) + 1
+        key = f"key {number % 5}"
+        request = Request(
+            f"r{len(self.requests)} {number}", lease, timeout_seconds=timeout, parent=parent, release_key=key
+        )
+        choice = Named(tuple(names), self.priced(*price), "")
+        demand = dict.fromkeys(names, choice.price.amounts)
+        asked = Asked(request.request_id, demand, lease, timeout, parent, key)
+        row = self.both(lambda: self.ledger.ask(request, choice), lambda model: model.ask(asked, self.looked.states))
+        if number in self.model.claims:
+            self.requests[number] = (request, choice)
+        if row is None:
+            return multiple()
+        return row.ticket(self.ledger.ledger_id)
+
+    def both(self, step: Callable[[], T], act: Callable[[Model], Refusal]) -> T | None:
+        """Take a step, then let the model take it; nothing of the model changes where it raises."""
+        error, result = None, None
+        try:
+            result = step()
+        except SparkMpcError as refused:
+            error = refused
+        self.looked = self.auditor.look()
+        expected, trial = None, copy.deepcopy(self.model)
+        try:
+            expected, self.model = act(trial), trial
+        except SparkMpcError as refused:
+            expected = type(refused)
+        assert (None if error is None else type(error)) is expected, (error, expected)
+        return result
 
 
-LedgerMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, derandomize=True, database=None
-)
-TestLedgerLaws = pytest.mark.slow(LedgerMachine.TestCase)
+def named(ticket: Claim) -> tuple[int, int]:
+    return int(ticket.claim_id), ticket.fence
+
+
+def store_of(where: str, clock: Clock) -> Store:
+    return PostgresStore(where, clock) if is_address(where) else SQLiteStore(Path(where), clock)
+
+
+@pytest.mark.slow
+def test_the_ledger_does_what_the_model_says(new_place: Place) -> None:
+    examples = 15 if is_address(new_place()) else 80
+    run_state_machine_as_test(
+        lambda: LedgerMachine(new_place),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=60,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -740,8 +740,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "opened before every ledger has armed",
         (20, 27),
-        "spark_mpc/sums/sharing.py",
-        'exchange(work.transport, work.run, "armed", b"", 0)',
+        "spark_mpc/run.py",
+        'tell_heads(party, agreement.run, "armed", agreement.ledgers)',
         "pass",
         ("tests/spark_mpc/test_federated_rep3.py",),
     ),

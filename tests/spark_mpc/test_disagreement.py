@@ -138,7 +138,7 @@ def test_who_looks_later_still_finds_the_hello_of_a_party_that_gave_up(
 ) -> None:
     """a refuses at once and is gone; had it taken its hello back, b would wait for it and never learn why."""
     ledgers = make_ledgers(tmp_path, NAMES)
-    unlike = Hello("b", "0.0.9", "additive", {}, {}, "t@0", Hello.fresh_nonce(), "00" * 32)
+    unlike = Hello("b", "0.0.9", "additive", {}, {}, "t@0", "0" * 32, Hello.fresh_nonce(), "00" * 32)
     with memory_parties(Federation.local(NAMES), ledgers, Wire()) as parties:
         other = parties["b"].transport
         outcomes = all_at_once(

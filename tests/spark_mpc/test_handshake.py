@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,17 +15,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake.ledger.store import GENESIS, Head
 from spark_mpc.agreement import agree, greet
 from spark_mpc.errors import Disagreement, SignatureRefused, WireError
 from spark_mpc.federation_file import FederationFile, Peer
-from spark_mpc.handshake import Agreed, Hello, Standing, compare, pair_secrets, shortened, transcript
+from spark_mpc.handshake import (
+    HEAD_BYTES,
+    Agreed,
+    Hello,
+    Standing,
+    compare,
+    head_from_bytes,
+    head_to_bytes,
+    pair_secrets,
+    shortened,
+    transcript,
+)
 from spark_mpc.identity import AttemptKey, Identity, verify
 from spark_mpc.sums.additive import mask_keys
 from spark_mpc.transport import RENDEZVOUS, MemoryHub
+from tests.tools.sparkless import UnseenLedger
 from tests.tools.studies import all_at_once
 
 NAMES = ("a", "b", "c")
 RUN = bytes(range(32))
+UNSEEN = "00" * HEAD_BYTES
 
 
 def hello(party: str = "a", attempt_key: AttemptKey | None = None, **changes: Any) -> Hello:
@@ -36,6 +51,7 @@ def hello(party: str = "a", attempt_key: AttemptKey | None = None, **changes: An
         federation={"name": "f"},
         task={"contribution": "claims"},
         data_version="t@0",
+        ledger=secrets.token_hex(16),
         nonce=Hello.fresh_nonce(),
         attempt_key=key.public.hex(),
     )
@@ -75,9 +91,12 @@ def test_a_hello_is_read_as_it_was_written() -> None:
         edited(task=[]),
         edited(nonce="00"),
         edited(nonce="0" * 65),
+        edited(ledger="0" * 31),
+        edited(ledger="/srv/privacy/claims.ledger"),
+        edited(ledger=None),
         hello().to_bytes() + b"{}",
     ],
-    ids=range(17),
+    ids=range(20),
 )
 def test_what_is_no_hello_of_the_party_is_refused(data: bytes) -> None:
     with pytest.raises(WireError, match="of a"):
@@ -92,20 +111,38 @@ def test_an_attempt_key_that_is_none_is_refused(key: str) -> None:
         pair_secrets("a", AttemptKey(), hellos)
 
 
-@given(st.sampled_from(["new", "noised", "release"]), st.binary(max_size=80))
-def test_an_agreement_is_read_as_it_was_written(standing: Standing, signature: bytes) -> None:
-    theirs = Agreed.from_bytes(Agreed(signature.hex(), standing).to_bytes(), "b")
+def agreement(**changes: object) -> bytes:
+    return json.dumps({"signature": "00", "standing": "new", "seen": UNSEEN, **changes}).encode()
+
+
+SEEN = st.builds(Head, st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32).map(bytes.hex)) | st.just(GENESIS)
+
+
+@given(st.sampled_from(["new", "noised", "release"]), st.binary(max_size=80), SEEN)
+def test_an_agreement_is_read_as_it_was_written(standing: Standing, signature: bytes, seen: Head) -> None:
+    written = Agreed(signature.hex(), standing, head_to_bytes(seen).hex())
+    theirs = Agreed.from_bytes(written.to_bytes(), "b")
     assert (theirs.standing, theirs.signature_bytes) == (standing, signature)
+    assert head_from_bytes(bytes.fromhex(theirs.seen), "b") == seen
+
+
+@pytest.mark.parametrize("data", [b"", bytes(39), bytes(41), b"\xff" * 40], ids=["none", "short", "long", "too far"])
+def test_what_is_no_head_is_refused(data: bytes) -> None:
+    with pytest.raises(WireError, match="ledger of b"):
+        head_from_bytes(data, "b")
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"{}",
-        b'{"signature":"00","standing":"new","more":1}',
-        b'{"signature":"00","standing":"paid"}',
-        b'{"signature":"00","standing":["new"]}',
-        b'{"signature":0,"standing":"new"}',
+        agreement(more=1),
+        agreement(standing="paid"),
+        agreement(standing=["new"]),
+        agreement(signature=0),
+        agreement(seen=UNSEEN[:-1]),
+        agreement(seen=UNSEEN[:-1] + "g"),
+        agreement(seen=None),
     ],
 )
 def test_what_is_no_agreement_is_refused(data: bytes) -> None:
@@ -115,9 +152,9 @@ def test_what_is_no_agreement_is_refused(data: bytes) -> None:
 
 def test_a_signature_that_is_not_hexadecimal_is_refused() -> None:
     identity = Identity.create("a")
-    assert Agreed("no", "new").signature_bytes == b""
+    assert Agreed("no", "new", UNSEEN).signature_bytes == b""
     with pytest.raises(SignatureRefused):
-        verify(identity.certificate, Agreed("no", "new").signature_bytes, b"")
+        verify(identity.certificate, Agreed("no", "new", UNSEEN).signature_bytes, b"")
 
 
 # -- comparing ---------------------------------------------------------------------------------------------------------
@@ -198,11 +235,19 @@ def test_nonces_and_attempt_keys_are_fresh() -> None:
     assert len({AttemptKey().public for _ in range(100)}) == 100
 
 
-@pytest.mark.parametrize("other", [(bytes(32), "a", "new"), (RUN, "b", "new"), (RUN, "a", "release")])
-def test_a_signature_holds_for_one_run_party_and_standing(other: tuple[bytes, str, Standing]) -> None:
+@pytest.mark.parametrize(
+    "other",
+    [
+        (bytes(32), "a", "new", UNSEEN),
+        (RUN, "b", "new", UNSEEN),
+        (RUN, "a", "release", UNSEEN),
+        (RUN, "a", "new", "1" + UNSEEN[1:]),
+    ],
+)
+def test_a_signature_holds_for_one_run_party_standing_and_head(other: tuple[bytes, str, Standing, str]) -> None:
     identity = Identity.create("a")
-    signature = identity.sign(Agreed.signed_content(RUN, "a", "new"))
-    verify(identity.certificate, signature, Agreed.signed_content(RUN, "a", "new"))
+    signature = identity.sign(Agreed.signed_content(RUN, "a", "new", UNSEEN))
+    verify(identity.certificate, signature, Agreed.signed_content(RUN, "a", "new", UNSEEN))
     with pytest.raises(SignatureRefused):
         verify(identity.certificate, signature, Agreed.signed_content(*other))
 
@@ -224,7 +269,7 @@ class Means:
         return self.identity.name
 
 
-class NewLedger:
+class NewLedger(UnseenLedger):
     """Knows of no release."""
 
     def stored_release(self, key: str) -> None:
@@ -257,13 +302,14 @@ def agreements(
     identities: dict[str, Identity],
     file: FederationFile,
     tamper: Callable[[str, Any], Any] = lambda _, transport: transport,
+    ledger: Callable[[str], NewLedger] = lambda _: NewLedger(),
 ) -> dict[str, Any]:
     """What every party's agreement came to; `tamper` puts something around a party's transport."""
     hub = MemoryHub(NAMES, timeout_seconds=5, rendezvous_seconds=5)
     transports = {name: hub.transport(name) for name in NAMES}
 
     def run(name: str) -> Any:
-        party: Any = Means(identities[name], file, tamper(name, transports[name]), NewLedger())
+        party: Any = Means(identities[name], file, tamper(name, transports[name]), ledger(name))
         greeting = greet(party, Told(), Told())  # type: ignore[arg-type]
         transports[name].begin(greeting.run)
         try:
@@ -316,10 +362,26 @@ class Replaying:
 def test_an_agreement_of_another_run_is_refused() -> None:
     own = {name: Identity.create(name) for name in NAMES}
     file = federation({name: [identity] for name, identity in own.items()})
-    earlier = Agreed(own["b"].sign(Agreed.signed_content(RUN, "b", "new")).hex(), "new").to_bytes()
+    earlier = Agreed(own["b"].sign(Agreed.signed_content(RUN, "b", "new", UNSEEN)).hex(), "new", UNSEEN).to_bytes()
     found = agreements(own, file, lambda name, transport: Replaying(transport, earlier) if name == "b" else transport)
     assert any(isinstance(found[name], SignatureRefused) for name in ("a", "c"))
     assert all(isinstance(found[name], Exception) for name in ("a", "c"))
+
+
+class OneLedger(NewLedger):
+    """Every party opens the same one, or a copy of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger_id = "ab" * 16
+
+
+def test_two_parties_with_one_ledger_are_refused_by_all() -> None:
+    own = {name: Identity.create(name) for name in NAMES}
+    file = federation({name: [identity] for name, identity in own.items()})
+    found = agreements(own, file, ledger=lambda name: OneLedger() if name != "a" else NewLedger())
+    assert all(isinstance(outcome, Disagreement) for outcome in found.values())
+    assert all("b and c pay from the same one" in str(outcome) for outcome in found.values())
 
 
 def test_a_hello_that_is_too_long_is_refused() -> None:

@@ -228,7 +228,7 @@ def test_a_party_that_lost_the_result_fetches_it_without_paying_again(
     stored = {ledgers[name].stored_release(key) for name in NAMES}
     assert len(stored) == 1
     assert None not in stored
-    assert again.wire.steps() == {"hello", "agree", "release", "done"}
+    assert again.wire.steps() == {"hello", "agree", "ready", "release", "done"}
 
 
 def test_a_run_that_failed_after_arming_resumes_with_the_same_noise_under_fresh_masks(
@@ -284,7 +284,7 @@ def test_only_recipients_get_uploads_and_the_result_and_everybody_pays_once(
     assert again.release is not None
     assert again.release.paid_before
     assert again.release.answers.values.equals(first.release.answers.values)
-    assert again.wire.steps() == {"hello", "agree", "done"}
+    assert again.wire.steps() == {"hello", "agree", "ready", "done"}
     assert spent(ledgers) == [PRICE] * 3
 
 

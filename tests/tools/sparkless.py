@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -9,11 +11,32 @@ import pyarrow as pa
 from dp.accounting.budget import Budget, PureDP
 from dp.accounting.ledger import Claim, Resumable
 from dp.execution.one_lake import Source
+from lake.ledger.heads import PeerHead
+from lake.ledger.store import GENESIS, Head
 
-__all__ = ["PaidLedger", "sparkless_source"]
+__all__ = ["PaidLedger", "UnseenLedger", "sparkless_source"]
 
 
-class PaidLedger:
+class UnseenLedger:
+    """A ledger that nobody has seen before, and that has seen nobody's."""
+
+    def __init__(self) -> None:
+        self.ledger_id = secrets.token_hex(16)
+
+    def head(self) -> Head:
+        return Head(1, 32 * "ab")
+
+    def check_head(self, head: Head, whose: str) -> None:
+        assert head == GENESIS
+
+    def peer_heads(self) -> list[PeerHead]:
+        return []
+
+    def keep_heads(self, seen: Iterable[PeerHead]) -> None:
+        """Forgotten."""
+
+
+class PaidLedger(UnseenLedger):
     """A ledger that has paid for whatever is asked; it forgets what is committed, so that every run is a whole one.
 
     Attributes:
@@ -24,6 +47,7 @@ class PaidLedger:
 
     def __init__(self, stored: bytes | None = None) -> None:
         self.noised, self.committed, self.stored = b"", b"", stored
+        super().__init__()
 
     @property
     def capacity(self) -> Budget:

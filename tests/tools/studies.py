@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from pyspark.sql import SparkSession
 
-from dp.accounting.ledger import BudgetLedger
 from dp.execution.local import LONG_CELLS
+from lake.ledger.heads import WitnessedLedger
 from lake.table import Table
 from spark_mpc.federated_frame import FederatedFrame, Means
 from spark_mpc.federation import Federation
@@ -61,7 +61,7 @@ def step_of(wire: Wire, party: str) -> Callable[[str], None]:
 @contextmanager
 def memory_parties(
     federation: Federation,
-    ledgers: Mapping[str, BudgetLedger],
+    ledgers: Mapping[str, WitnessedLedger],
     wire: Wire,
     *,
     files: Mapping[str, FederationFile] | None = None,

@@ -15,7 +15,7 @@ from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.free import release_from, without_paying
 from dp.execution.release import Release, StoredRelease
 from dp.planning.bounds import ContributionBounds
-from dp.planning.explanation import explain_plan
+from dp.planning.explanation import FreeAnswers, explain_plan
 from dp.planning.plan import Plan, make_plan
 from dp.planning.query import Query
 from spark_mpc import dp
@@ -60,7 +60,7 @@ def stored(kind: type[ScratchLedger] = ScratchLedger) -> ScratchLedger:
 def told(query: Query, ledger: ScratchLedger, epsilon: str = "1") -> tuple[str, ...]:
     """What `explain` says about not paying."""
     plan = make_plan(query, dp.PureDP(epsilon))
-    sections = explain_plan(plan, ("visits",), without_paying(plan, SOURCE, ledger)).sections
+    sections = explain_plan(plan, ("visits",), free=without_paying(plan, SOURCE, ledger)).sections
     return sections.get("Without paying", ())
 
 
@@ -108,6 +108,9 @@ def test_explain_says_that_the_very_question_is_answered() -> None:
     ledger = with_release(query)
     (line,) = told(query, ledger)
     assert line == "free from release 1: the same question, release() gives its answer again"
+    plans = [make_plan(query, dp.PureDP(epsilon)) for epsilon in ("1", "2")]
+    found = [explain_plan(plan, (), free=without_paying(plan, SOURCE, ledger)).free_from for plan in plans]
+    assert found == [1, None]  # at another price it would pay
     (other,) = told(query, ledger, epsilon="2")
     assert other.startswith("free from release 1, expected error (95%) n: ± ")
     assert other.endswith("from_release(1, ledger=ledger) gives its cells")
@@ -136,11 +139,11 @@ def test_another_version_or_table_is_another_question(change: dict[str, str]) ->
     """Whatever the ledger lists: what a release is of follows from its key."""
     ledger, source = stored(), replace(SOURCE, **change)
     plan = make_plan(BY_REGION, dp.PureDP(1))
-    assert without_paying(plan, source, ledger) == {}
+    assert without_paying(plan, source, ledger) == FreeAnswers()
     with pytest.raises(InvalidArgument, match="there is none"):
         release_from(1, BY_REGION, source, ledger)
     careless = stored(Careless)
-    assert without_paying(plan, source, careless) == {}
+    assert without_paying(plan, source, careless) == FreeAnswers()
     with pytest.raises(InvalidArgument, match="it is not a release of"):
         release_from(1, BY_REGION, source, careless)
 

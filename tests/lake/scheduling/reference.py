@@ -171,12 +171,11 @@ def dpack(problem: Problem, every: int) -> list[int]:
         [sum(c.wants[b][a] for c in claims if b in c.wants) for a in range(len(left[b]))] for b in range(len(left))
     ]
     roomy = {b for b in range(len(left)) if combine(d <= has for d, has in zip(everybody[b], left[b], strict=True))}
-    most = max(every, math.ceil(len(claims) / 8))
     granted = in_turn(problem, [c for c in claims if roomy.issuperset(c.wants)], left)
     claims = [c for c in claims if c not in granted]
     while claims:
         of = efficiency(problem, claims, left)
-        granted += in_turn(problem, sorted(claims, key=lambda c: -of(c)), left, most)
+        granted += in_turn(problem, sorted(claims, key=lambda c: -of(c)), left, every)
         claims = [c for c in claims if c not in granted and fits_all(c, left, problem.fits)]
     return numbers(granted)
 

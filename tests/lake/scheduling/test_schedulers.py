@@ -21,6 +21,8 @@ from lake.scheduling import (
     Supply,
     Waiting,
 )
+from lake.scheduling.dominance import by_dominant_share
+from lake.scheduling.granting import grant_in_order
 from tests.lake.scheduling import reference
 from tests.lake.scheduling.reference import Claim, Problem, fits_all, problems
 
@@ -59,6 +61,7 @@ def test_nothing_that_still_fits_is_left_waiting(problem):
         assert not [c for c in problem.claims if c.number not in granted and fits_all(c, left, problem.fits)], name
 
 
+@settings(max_examples=50)
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_storage_means_nothing(problem, random):
     claims = [
@@ -101,7 +104,7 @@ def test_nobody_waits(name):
 def crowd(fits, seed):
     """More claims than are looked at in one go, most of them on blocks that run out in the midst."""
     random = np.random.default_rng(seed)
-    n, blocks = 9_000, 30
+    n, blocks = 5_000, 30
     starts, widths = random.integers(0, blocks - 4, n), random.choice((1, 1, 4), n)
     wanted = random.integers(1, 50, (n, 2))
     number = random.permutation(n).tolist()
@@ -109,7 +112,7 @@ def crowd(fits, seed):
         Claim(number[i], 1, {b: tuple(wanted[i].tolist()) for b in range(starts[i], starts[i] + widths[i])})
         for i in range(n)
     )
-    capacity = tuple((size, size) for size in random.integers(2_000, 30_000, blocks).tolist())
+    capacity = tuple((size, size) for size in random.integers(1_000, 15_000, blocks).tolist())
     return Problem(fits, capacity, capacity, claims)
 
 
@@ -119,8 +122,17 @@ def test_a_crowd_is_granted_as_one_by_one(name, fits):
     problem = crowd(fits, seed=6)
     scheduler, expected = PAIRS[name]
     granted = problem.granted(scheduler)
-    assert 1_000 < len(granted) < 8_000
+    assert 1_000 < len(granted) < 4_000
     assert granted == expected(problem)
+
+
+def test_a_limit_counts_grants_and_not_tries():
+    problem = Problem(
+        "every", ((5,),), ((5,),), (Claim(0, 1, {0: (9,)}), Claim(1, 1, {0: (2,)}), Claim(2, 1, {0: (2,)}))
+    )
+    supply, available = problem.supply(), ints((5,))
+    assert grant_in_order(supply, available, problem.waiting(), np.arange(3), most=1).tolist() == [1]
+    assert available.tolist() == [[3]]
 
 
 # the published properties of DPF, at small sizes
@@ -150,6 +162,7 @@ def arrive_one_by_one(scheduler, sequence):
     return at_once
 
 
+@settings(max_examples=50)
 @given(st.sampled_from((2, 3, 4, 5, 6)).flatmap(lambda parts: arrivals(parts, large=60)))
 def test_dpf_has_the_sharing_incentive(sequence):
     granted = arrive_one_by_one(DPF(ByArrivals(len(sequence))), sequence)
@@ -259,6 +272,36 @@ def test_dpack_computes_costs_afresh_after_some_grants():
     blocks = ((100,), (100,))
     assert granted_by(DPack(AtOnce(), recompute_every=50), blocks, wants) == [0, 1, 2]
     assert granted_by(DPack(AtOnce(), recompute_every=1), blocks, wants) == [0, 2, 1]
+
+
+def test_a_demand_for_what_a_block_never_had_comes_last():
+    # an epsilon of nothing and a delta that is not there: not a share of zero, though nothing is granted either way
+    shares = by_dominant_share(
+        Supply(ints((10, 0)), ints((10, 0)), "every"),
+        Waiting(np.arange(2), np.ones(2), np.arange(3), np.zeros(2, np.int64), ints((1, 1), (9, 0))),
+    )
+    assert shares.tolist() == [1, 0]
+
+
+def test_efficiencies_that_are_equal_but_for_rounding_go_by_arrival():
+    # the same three parts in another order: their sums as doubles differ, their exact sums do not
+    blocks = ((10,), (10,), (10,))
+    wants = [{0: (1,), 1: (2,), 2: (3,)}, {0: (3,), 1: (2,), 2: (1,)}, {0: (10,)}, {1: (10,)}, {2: (10,)}]
+    assert (0.1 + 0.2) + 0.3 > (0.3 + 0.2) + 0.1
+    assert granted_by(DPack(AtOnce()), blocks, wants)[:2] == [0, 1]
+
+
+def test_costs_are_computed_less_often_in_a_crowd():
+    def waiting(n, amounts):
+        return Waiting(
+            np.arange(n), np.ones(n), np.arange(n + 1), np.zeros(n, np.int64), np.ones((n, amounts), np.int64)
+        )
+
+    assert DPack(AtOnce()).interval(waiting(10, 14)) == 50
+    assert DPack(AtOnce()).interval(waiting(20_000, 1)) == 50
+    assert DPack(AtOnce()).interval(waiting(100_000, 1)) == 1_000
+    assert DPack(AtOnce()).interval(waiting(100_000, 14)) == 12_500  # eight times
+    assert DPack(AtOnce(), recompute_every=20_000).interval(waiting(100_000, 14)) == 20_000
 
 
 def test_claims_that_nobody_opposes_go_first():

@@ -1,0 +1,118 @@
+"""Stores in which things go wrong at a chosen point.
+
+A point lies before a transaction, before each of its statements, before its COMMIT, and after it (before the caller
+hears of it).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from lake.ledger.postgres import PostgresStore, is_address
+from lake.ledger.sqlite import SQLiteStore
+from lake.ledger.store import Clock, Parameters, Row, Runner, Store, Transaction
+
+__all__ = ["Abandoned", "Faulty", "Fuse", "Thrown", "kill", "store_of", "throw"]
+
+
+class Abandoned(BaseException):
+    """The process is gone; whatever is left of it in this one must not run on."""
+
+
+class Thrown(Exception):
+    """Something went wrong in the middle of a transaction, and the process lives on."""
+
+
+@dataclass
+class Fuse:
+    """Goes off once, at the point that is so many points away.
+
+    Attributes:
+        points: how many more are passed before that; None: it does not burn.
+        effect: what happens then.
+    """
+
+    points: int | None = None
+    effect: Callable[[], NoReturn] | None = None
+
+    def set(self, points: int, effect: Callable[[], NoReturn]) -> None:
+        """Let it burn."""
+        self.points, self.effect = points, effect
+
+    def point(self) -> None:
+        """One point is passed."""
+        if self.points is None or self.effect is None:
+            return
+        if self.points == 0:
+            self.points = None
+            self.effect()
+        self.points -= 1
+
+
+class Faulty:
+    """A store with a fuse in its transactions."""
+
+    def __init__(self, store: Store, fuse: Fuse) -> None:
+        """Run the transactions of `store`."""
+        self._store, self._fuse = store, fuse
+
+    @property
+    def name(self) -> str:
+        """The store's."""
+        return self._store.name
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One transaction of the store."""
+        self._fuse.point()
+        with self._store.transaction() as tx:
+            yield Transaction(_Watched(tx._runner, self._fuse.point), tx._texts, tx.now)
+            self._fuse.point()
+        self._fuse.point()
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+
+class _Watched:
+    """A runner that passes a point before each statement."""
+
+    def __init__(self, runner: Runner, point: Callable[[], None]) -> None:
+        self._runner, self._point = runner, point
+
+    def ahead(self, text: str, parameters: Parameters) -> None:
+        """Pass it on."""
+        self._runner.ahead(text, parameters)
+
+    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+        """Pass it on."""
+        self._point()
+        return self._runner.rows(text, parameters)
+
+    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
+        """Pass it on."""
+        self._point()
+        self._runner.write(text, parameters, changes)
+
+
+def store_of(where: str, clock: Clock) -> Store:
+    """The store of an existing ledger, over a new connection."""
+    return PostgresStore(where, clock) if is_address(where) else SQLiteStore(Path(where), clock)
+
+
+def throw() -> NoReturn:
+    """Go on after an exception."""
+    raise Thrown("thrown into a transaction")
+
+
+def kill() -> NoReturn:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a killed process does not go on")
