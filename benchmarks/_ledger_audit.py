@@ -116,18 +116,21 @@ class Auditor:
 def _sums(look: Look) -> Iterator[str]:
     for name, block in look.blocks.items():
         capacity, acquired, consumed = block.capacity.amounts, block.acquired.amounts, block.consumed.amounts
-        parts = (block.locked.amounts, block.unlocked.amounts, acquired, consumed)
-        if any(sum(part[amount] for part in parts) != capacity[amount] for amount in capacity):
-            yield f"the parts of block {name} are not its capacity: {parts}"
+        within = [acquired[amount] + consumed[amount] <= capacity[amount] for amount in capacity]
+        if not (any(within) if isinstance(block.capacity, RenyiDP) else all(within)):
+            yield f"block {name} gave more than its capacity: {acquired} and {consumed} of {capacity}"
+        elif any(sum(part[amount] for part in _parts(block)) != capacity[amount] for amount in capacity):
+            yield f"the parts of block {name} are not its capacity: {_parts(block)}"
         if acquired != _total(look, name, block.capacity, "reserved"):
             yield f"block {name} has {acquired} acquired, which is not what reserved claims hold"
         if consumed != _total(look, name, block.capacity, "armed", "spent"):
             yield f"block {name} has {consumed} consumed, which is not what armed and spent claims paid"
-        within = [acquired[amount] + consumed[amount] <= capacity[amount] for amount in capacity]
-        if not (any(within) if isinstance(block.capacity, RenyiDP) else all(within)):
-            yield f"block {name} gave more than its capacity: {acquired} and {consumed} of {capacity}"
         if not 0 <= block.share <= 1:
             yield f"block {name} has unlocked {block.share}"
+
+
+def _parts(block: BlockState) -> list[Amounts]:
+    return [part.amounts for part in (block.locked, block.unlocked, block.acquired, block.consumed)]
 
 
 def _total(look: Look, block: str, like: Budget, *states: str) -> Amounts:

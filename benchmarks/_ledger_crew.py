@@ -53,6 +53,7 @@ class Crew:
         faults: how often an exception was thrown into a transaction.
         problems: what was found wrong, in words.
         jobs: every request, by its id.
+        priced: a price of so many parts, of the ledger's kind.
         acknowledge: told of every job before a step (with the step in `doing`) and after it.
     """
 
@@ -70,7 +71,7 @@ class Crew:
         self.operations = self.crashes = self.faults = 0
         self.problems: list[str] = []
         self.jobs: dict[str, Job] = {}
-        self.acknowledge: Callable[[Job], None] = lambda job: None
+        self.acknowledge: Callable[[Job], None] = lambda _: None
         self._where = where
         self._create()
         self._beside = store_of(where, self.clock)
@@ -79,9 +80,9 @@ class Crew:
         self.reopen()
 
     def _create(self) -> None:
-        capacity, self._priced = _KINDS[self.random.randrange(len(_KINDS))]
+        capacity, self.priced = _KINDS[self.random.randrange(len(_KINDS))]
         with Ledger.create(self._where, capacity=capacity, clock=self.clock) as made:
-            Steward(made).lay_out(_VISITS, capacity=self._priced(200))
+            Steward(made).lay_out(_VISITS, capacity=self.priced(200))
             Steward(made).schedule(self.random.choice(_SCHEDULERS))
 
     # --- the life of the processes
@@ -249,7 +250,7 @@ class Crew:
             release_key=f"key of {name}",
         )
         blocks = choose(_PLACES) if within is None else within.choice.names
-        job = Job(request, Named(blocks, self._priced(choose((1, 2, 7, 30) if within is None else (1,))), ""))
+        job = Job(request, Named(blocks, self.priced(choose((1, 2, 7, 30) if within is None else (1,))), ""))
         self.jobs[name] = job
         return job
 

@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from dp.errors import InvalidArgument
 from dp.execution.local import LONG_CELLS
+from lake.blocks import Selector
 from lake.ledger.heads import WitnessedLedger
 from lake.policy import Policy
 from lake.table import Table
@@ -181,7 +182,12 @@ class Study:
         self._open.close()
 
     def contribute(
-        self, name: str, table: Table | Mapping[str, Table], *, overlap: Overlap | None = None
+        self,
+        name: str,
+        table: Table | Mapping[str, Table],
+        *,
+        overlap: Overlap | None = None,
+        blocks: Selector | None = None,
     ) -> FederatedFrame:
         """Bring a table of one's own into the study; the others' parts of it stay secret.
 
@@ -191,6 +197,8 @@ class Study:
             overlap: at how many parties one privacy unit may have rows; enters the sensitivity. Default: at all of
                 them. `mpc.DISJOINT` if the parties' units are known to differ; a wrong declaration voids the
                 guarantee for units that are at more parties.
+            blocks: of a table that is cut into private blocks, which of them; each party's ledger pays of its own.
+                None: all that exist in its version.
 
         Raises:
             InvalidArgument: the session is not open, or not one table for every party of this process.
@@ -206,7 +214,7 @@ class Study:
             raise InvalidArgument("table", sorted(tables), f"give one table for each of {names}")
         if overlap is not None and not isinstance(overlap, Overlap):
             raise InvalidArgument("overlap", overlap, "give mpc.DISJOINT or mpc.Overlap(at_most=...)")
-        frames = {party: tables[party].private() for party in names}
+        frames = {party: tables[party].private(blocks) for party in names}
         everybody = len(self.federation.file.parties)
         at_most = min((overlap or Overlap(everybody)).at_most, everybody)
         means = Means(self.federation.file, self.parties, self._protocols, self.spark)

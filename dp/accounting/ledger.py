@@ -179,8 +179,8 @@ class BudgetLedger(Protocol):
     def reserved(self) -> Budget:
         """Entries that are claimed, not armed, and whose lease runs."""
 
-    def remaining(self) -> Budget:
-        """What a new claim may take."""
+    def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
+        """What a new claim may take of the whole; or of each of some private blocks."""
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first."""

@@ -79,7 +79,7 @@ class ScratchLedger(BudgetLedger):
         """Claimed, not armed."""
         return self._sum("reserved")
 
-    def remaining(self) -> Budget:
+    def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
         """What a new claim may take."""
         return left_after(self._capacity, self._sum("armed", "spent", "reserved"))
 

@@ -222,13 +222,12 @@ class _Run:
         """
         plan, source = make_plan(query.query, part), query.frame.source
         stored = self.ledger.stored_release(release_key(plan, {source.name: source.data_version}))
-        # of one part alone the ledger sees to it itself; and what remains of the whole says nothing of blocks
-        if later and stored is None and not source.blocks:
-            self._check_enough((plan.price(self.ledger.capacity), *later))
+        if later and stored is None:  # of one part alone the ledger sees to it itself
+            self._check_enough((plan.price(self.ledger.capacity), *later), source.blocks)
         return release_one_lake(plan, source, self.ledger, self.staging)
 
-    def _check_enough(self, prices: Sequence[Budget]) -> None:
-        remaining = self.ledger.remaining()
+    def _check_enough(self, prices: Sequence[Budget], blocks: tuple[str, ...]) -> None:
+        remaining = self.ledger.remaining(blocks)
         total = summed(((one, 1) for one in prices), self.ledger.capacity)
         if not fits(total, remaining):
             raise BudgetExceeded(f"asked {total} in all, remaining {remaining}: ask for less, or ask its steward")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from fractions import Fraction
 from functools import lru_cache
 
 from dp.accounting.budget import Budget, budget_from_json, budget_to_json, left_after
 
-__all__ = ["added", "iso", "nothing_like", "read_budget", "share_of", "taken", "within", "write_budget"]
+__all__ = ["added", "iso", "least", "nothing_like", "read_budget", "share_of", "taken", "within", "write_budget"]
 
 
 @lru_cache(maxsize=4096)
@@ -43,6 +44,15 @@ def taken(whole: Budget, *parts: Budget) -> Budget:
 def within(one: Budget, other: Budget) -> bool:
     """Whether no amount of `one` is greater, at any order."""
     return all(amount <= other.amounts[name] for name, amount in one.amounts.items())
+
+
+def least(budgets: Iterable[Budget]) -> Budget:
+    """The least of each amount; of one budget at least, all of one kind."""
+    first, *others = budgets
+    amounts = first.amounts
+    for other in others:
+        amounts = {name: min(amount, other.amounts[name]) for name, amount in amounts.items()}
+    return first.of_amounts(amounts)
 
 
 def share_of(budget: Budget, share: Fraction) -> Budget:

@@ -11,6 +11,7 @@ from dp.accounting.budget import Budget, summed
 from dp.accounting.ledger import Claim, Entry, EntryState, Resumable, StoredAnswer
 from dp.errors import BudgetExceeded, InvalidArgument, SparkMpcError
 from dp.execution.leases import keep_lease
+from lake.ledger.amounts import least
 from lake.ledger.heads import PeerHead, WitnessedLedger
 from lake.ledger.rows import ClaimRow, Request, most_of
 from lake.ledger.schema import WHOLE
@@ -109,13 +110,10 @@ class OpenClaim(WitnessedLedger):
         """What queries under it are about to pay, of any block."""
         return self._sum("reserved")
 
-    def remaining(self) -> Budget:
-        """What a query on all of its blocks may cost: the least that is left of any."""
-        first, *others = self._ledger.poll(self.number).held.values()
-        amounts = first.amounts
-        for other in others:
-            amounts = {name: min(amount, other.amounts[name]) for name, amount in amounts.items()}
-        return first.of_amounts(amounts)
+    def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
+        """What a query on all of its blocks, or on some of them, may cost: the least that is left of any."""
+        held = self._ledger.poll(self.number).held
+        return least(amount for block, amount in held.items() if block in (blocks or held))
 
     def entries(self) -> list[Entry]:
         """The claims of the queries under it, oldest first."""

@@ -22,13 +22,13 @@ from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger.allocation import allocate
-from lake.ledger.amounts import read_budget, write_budget
+from lake.ledger.amounts import least, read_budget, write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
 from lake.ledger.audited import AuditedLedger
 from lake.ledger.balances import BlockState, expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
-from lake.ledger.layouts import Layout, layouts_of
+from lake.ledger.layouts import Layout, layouts_of, make_due
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.rows import (
@@ -176,9 +176,13 @@ class Ledger(AuditedLedger, BudgetLedger):
         """Claimed of the whole, not armed, with a running lease."""
         return self.balance().reserved
 
-    def remaining(self) -> Budget:
-        """What new claims may take of the whole."""
-        return self.balance().remaining
+    def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
+        """What new claims may take of the whole; or of each of some blocks, now."""
+        if not blocks:
+            return self.balance().remaining
+        with self.books(blocks=blocks) as books:
+            make_due(books, read_settings(books.tx), blocks, "")
+            return least(books.accounts.of(name).unlocked for name in blocks)
 
     def blocks(self) -> list[BlockState]:
         """The whole and every block that was made so far, by name."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
 from lake.errors import LedgerError, LedgerMissing
@@ -87,6 +88,10 @@ class SQLiteStore:
         except sqlite3.Error as error:
             self._connection.close()
             raise LedgerError(self.path, f"not a ledger ({error})", "give the path of a ledger file") from None
+        except SQLAlchemyError as error:
+            self._connection.close()
+            problem = f"cannot be brought to schema version {_SCHEMA_VERSION} ({error.__cause__ or error})"
+            raise LedgerError(self.path, problem, "it is as it was: see to the disk, then open it again") from None
         except LedgerError:
             self._connection.close()
             raise
@@ -113,8 +118,8 @@ class SQLiteStore:
                 draft = Path(scratch) / "draft"
                 _write_draft(draft, clock, found)
                 _publish(draft, path)
-        except (OSError, sqlite3.Error) as error:
-            raise LedgerError(path, f"cannot be created ({error})", "choose a writable local disk") from None
+        except (OSError, sqlite3.Error, SQLAlchemyError) as error:
+            raise LedgerError(path, f"cannot be created ({error.__cause__ or error})", "choose a writable local disk") from None
 
     @property
     def name(self) -> str:
@@ -173,6 +178,7 @@ class SQLiteStore:
             return
         with self._lock, _alchemy(self._connection) as connection:
             self._begin()
+            connection.begin()  # says that a transaction is open: otherwise Alembic begins its own, and commits it
             self._check_header()  # again, under the lock: another process may have been here
             brought_up(connection, f"{self._version():04}")
             connection.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")

@@ -47,11 +47,8 @@ def verify(path: str) -> None:
 def mirror(path: str, delta_path: str, check: bool) -> None:
     """Append what the Delta table DELTA_PATH lacks of the audit log of the ledger PATH; needs Spark."""
     with Ledger.open(path) as opened:
-        spark = delta_session("spark-mpc ledger")
-        try:
-            head = opened.check_mirror(spark, delta_path) if check else opened.mirror(spark, delta_path)
-        finally:
-            spark.stop()
+        spark = delta_session("spark-mpc ledger")  # ends with this process
+        head = opened.check_mirror(spark, delta_path) if check else opened.mirror(spark, delta_path)
         click.echo(f"{delta_path}: {head.sequence} events of {opened.name}; head {head.hash}")
 
 

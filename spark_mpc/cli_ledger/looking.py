@@ -15,7 +15,7 @@ import click
 from dp.accounting.ledger import Entry, EntryState
 from lake.ledger import Ledger
 from spark_mpc.cli_ledger.common import WHERE, told
-from spark_mpc.cli_ledger.tables import block_table, claim_table, settings_lines, summary
+from spark_mpc.cli_ledger.tables import block_table, claim_table, peer_table, settings_lines, summary
 
 __all__ = ["blocks", "claims", "show", "watch"]
 
@@ -29,10 +29,11 @@ _STATES: dict[str | None, tuple[EntryState, ...]] = {None: (), **{state: (state,
 @click.option("--all", "every", is_flag=True, help=f"Every claim, not just the newest {_NEWEST}.")
 @told
 def show(path: str, every: bool) -> None:
-    """Show what of the ledger PATH is spent, on what, what remains, and what its steward chose."""
+    """Show what of the ledger PATH is spent, on what, what remains, what its steward chose, and whom it has met."""
     with Ledger.open(path) as opened:
         entries = opened.entries()
-        text = [_head(opened), *_claims(opened, entries if every else entries[-_NEWEST:])]
+        peers = [peer_table(met)] if (met := opened.peer_heads()) else []
+        text = [_head(opened), *peers, *_claims(opened, entries if every else entries[-_NEWEST:])]
     click.echo("\n\n".join(text))
     if not every and len(entries) > _NEWEST:
         click.echo(f"({len(entries) - _NEWEST} earlier claims: --all)")

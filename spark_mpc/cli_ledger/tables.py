@@ -9,15 +9,18 @@ from fractions import Fraction
 from dp.accounting.budget import Budget, RenyiDP
 from dp.accounting.ledger import Entry
 from lake.ledger import BlockState, Ledger
+from lake.ledger.amounts import iso
+from lake.ledger.heads import PeerHead
 from lake.ledger.layouts import Layout
 from lake.ledger.settings import Settings
 from lake.scheduling import scheduler_to_json
 
-__all__ = ["aligned", "bar", "block_table", "claim_table", "settings_lines", "summary"]
+__all__ = ["aligned", "bar", "block_table", "claim_table", "peer_table", "settings_lines", "summary"]
 
 _BAR_CELLS = 10
 
 _CLAIM_HEADER = ("number", "created", "state", "price", "table", "data version", "purpose", "run", "owner", "blocks")
+_PEER_HEADER = ("peer", "pays from ledger", "events", "last seen", "")
 _BLOCK_HEADER = ("block", "", "capacity", "locked", "unlocked", "acquired", "consumed", "retired")
 
 
@@ -62,6 +65,13 @@ def claim_table(entries: Sequence[Entry], notes: Mapping[str, str]) -> str:
     return aligned([_CLAIM_HEADER, *(_claim_line(entry, notes.get(entry.claim_id, "")) for entry in entries)])
 
 
+def peer_table(peers: Sequence[PeerHead]) -> str:
+    """A line for each ledger that a peer was seen to pay from; several of one party are said to be."""
+    parties = [peer.party for peer in peers]
+    notes = ["not its first: ask why" if party in parties[:place] else "" for place, party in enumerate(parties)]
+    return aligned([_PEER_HEADER, *map(_peer_line, peers, notes)])
+
+
 def bar(state: BlockState) -> str:
     """Ten cells of a block: # consumed, + acquired, . unlocked, - locked; of the amount that is fullest.
 
@@ -101,6 +111,10 @@ def _claim_line(entry: Entry, note: str) -> tuple[str, ...]:
     state = f"{entry.state} ({note})" if note else entry.state
     record = (entry.table, entry.data_version, entry.purpose, entry.run_id, entry.owner)
     return entry.claim_id, created, state, price, *record, _some(entry.blocks)
+
+
+def _peer_line(peer: PeerHead, note: str) -> tuple[str, ...]:
+    return peer.party, peer.ledger_id, str(peer.head.sequence), iso(peer.seen_at).partition(".")[0], note
 
 
 def _some(blocks: tuple[str, ...]) -> str:

@@ -14,22 +14,29 @@ __all__ = ["KeyStream", "Unsigned"]
 
 Unsigned = TypeVar("Unsigned", np.uint8, np.uint32, np.uint64)
 
-_ZEROS = bytes(1 << 18)
+_ZEROS = memoryview(bytes(1 << 18))
 """256 KiB at a time: key stream and zeros stay in cache, and OpenSSL is near its best rate."""
+
+_NONCE_BYTES = 12
+_SECTION_BYTES = 1 << 35
+"""Of one nonce: half of what its counter of 32 bits allows."""
 
 
 class KeyStream:
     """AES-128 in counter mode, taken from its beginning.
 
+    The counter blocks are those of Galois/counter mode, with a nonce that counts sections of 2^35 bytes: its tag is
+    never asked for, but OpenSSL has this mode for wider registers than plain counter mode.
+
     Guarantees: two holders of the key who take the same shapes in the same order get the same words; to anybody else
         they are uniform and independent, computationally. One stream yields at most 2^64 bytes.
-    Source: NIST SP 800-38A, section 6.5.
+    Source: NIST SP 800-38D, section 6.5 (GCTR) and 7.1.
     """
 
     def __init__(self, key: bytes) -> None:
         """Start the stream of `key`: 16 bytes, used for one attempt and for nothing else."""
         assert len(key) == KEY_BYTES
-        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+        self._key = algorithms.AES(key)
         self.taken_bytes = 0
 
     def __repr__(self) -> str:
@@ -38,10 +45,15 @@ class KeyStream:
     def fill(self, out: NDArray[Unsigned]) -> None:
         """Overwrite a contiguous array with the next words."""
         view = out.reshape(-1).view(np.uint8).data
-        self.taken_bytes += len(view)
-        for start in range(0, len(view), len(_ZEROS)):
-            piece = view[start : start + len(_ZEROS)]
-            self._encryptor.update_into(_ZEROS if len(piece) == len(_ZEROS) else _ZEROS[: len(piece)], piece)
+        while view:
+            section, taken = divmod(self.taken_bytes, _SECTION_BYTES)
+            if not taken:
+                nonce = section.to_bytes(_NONCE_BYTES, "big")
+                self._encryptor = Cipher(self._key, modes.GCM(nonce)).encryptor()
+            length = min(len(view), len(_ZEROS), _SECTION_BYTES - taken)
+            self._encryptor.update_into(_ZEROS[:length], view[:length])
+            self.taken_bytes += length
+            view = view[length:]
 
     def words(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
         """The next words, as a new array."""

@@ -130,7 +130,7 @@ class SharedRun(ABC):
     def _key(self, peer: str) -> bytes:
         work = self._work
         return pair_key(
-            work.secrets[peer], run=work.run, purpose="rep3 stream 1", pair=(work.me, peer), length=KEY_BYTES
+            work.secrets[peer], run=work.run, purpose="rep3 stream 2", pair=(work.me, peer), length=KEY_BYTES
         )
 
     def _share_inside(self, words: Words) -> None:

@@ -18,7 +18,7 @@ from spark_mpc.wire import INLINE_BYTES
 __all__ = ["Incoming", "Outgoing"]
 
 _CHUNK_BYTES = 1 << 20
-_BUFFER_BYTES = 1 << 14  # a TLS record: a short message comes whole with its header
+_BUFFER_BYTES = 1 << 14  # a TLS record: a short message comes whole with its header, a long one begins with it
 _QUEUE_BYTES = 1 << 26
 _FREE_MESSAGES = 2  # so many may be queued whatever their size
 
@@ -33,7 +33,8 @@ class Outgoing:
         P sent in its first t steps: of P's messages, only those of the present step are queued, and P's sends do not
         wait. What P receives in this step was queued by peers before they went on, or is being sent by one that has
         completed as few as P; and P reads, so their writers make progress. So P completes its step.
-    Cost: no copy of a payload above 64 KiB, and a thread, which runs only while something is queued.
+    Cost: no copy of a payload above 64 KiB but of its first record; a thread, which runs only while something is
+        queued.
 
     Args:
         pipe: to the peer; owned from now on.
@@ -66,7 +67,8 @@ class Outgoing:
         self._sequence += 1
         self._step = step
         if len(payload) > INLINE_BYTES:
-            self._enqueue(memoryview(header), payload)
+            first = _BUFFER_BYTES - len(header)
+            self._enqueue(memoryview(header + payload[:first]), payload[first:])
             return
         frame = memoryview(header + payload)
         if not self._queue:  # only this thread fills it: the pipe is ours

@@ -48,8 +48,6 @@ def test_a_claim_without_blocks_is_on_the_whole(visits: Ledger) -> None:
 def test_a_claim_is_paid_out_of_in_parts(visits: Ledger) -> None:
     with claimed(visits, "0.6") as claim:
         first, second, third = (pay(claim, f"q{n}", f"0.{n}", DAY) for n in (1, 2, 3))
-            pay(claim, f"q{number}", price, DAY) for number, price in enumerate(["0.1", "0.2", "0.3"])
-        )
         assert claim.remaining() == PureDP(0)
         assert (claim.spent(), claim.reserved()) == (PureDP(0), PureDP("0.6"))
         claim.arm(first, b"noised")

@@ -128,7 +128,7 @@ def test_events_are_counted_once_however_often_they_are_scraped(ledger: Ledger) 
     for kind in names(first, "events_total", "event"):
         grown[kind] -= value(first, "events_total", event=kind)
     assert {kind: count for kind, count in grown.items() if count} == {
-        "waiting": 1, "failed": 1, "reserved": 1, "armed": 1, "spent": 1,
+        "waiting": 2, "failed": 1, "reserved": 1, "armed": 1, "spent": 1,
     }  # fmt: skip
     log = [event.fields["event"] for event in ledger.events()]
     assert value(again, "events_total", event="reserved") == log.count("reserved")

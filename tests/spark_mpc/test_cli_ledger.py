@@ -110,9 +110,11 @@ def test_show(used: Path) -> None:
         "reserved   epsilon=0.5",
         "remaining  epsilon=1.16667 (7/6)",
     ]
-    assert lines[6].split() == ["created", "state", "price", "table", "data", "version", "purpose", "run"]
-    assert [line.split()[1] for line in lines[7:]] == ["spent", "reserved", "released"]
-    assert all("visits" in line and "t@3" in line and "a test" in line for line in lines[7:])
+    assert lines[5].startswith("head       ")
+    assert lines[6:8] == ["scheduler  fcfs", ""]
+    assert lines[8].split() == ["number", "created", "state", "price", "table", "data", "version", "purpose", "run"]
+    assert [line.split()[2] for line in lines[9:]] == ["spent", "reserved", "released"]
+    assert all("visits" in line and "t@3" in line and "a test" in line for line in lines[9:])
 
 
 def test_a_disclosure_is_shown_by_its_name_and_exported(path: Path) -> None:
@@ -121,8 +123,8 @@ def test_a_disclosure_is_shown_by_its_name_and_exported(path: Path) -> None:
         reserve(ledger, "exact", PureDP(0), lease_seconds=1e6, disclosure="exposure-2026")
     lines = run("show", path).output.splitlines()
     assert lines[3:5] == ["reserved   epsilon=0.5", "remaining  epsilon=1.5"]
-    price, table = lines[6].index("price"), lines[6].index("table")
-    assert [line[price:table].rstrip() for line in lines[7:]] == ["epsilon=0.5", "exact: exposure-2026"]
+    price, table = lines[8].index("price"), lines[8].index("table")
+    assert [line[price:table].rstrip() for line in lines[9:]] == ["epsilon=0.5", "exact: exposure-2026"]
     as_csv = list(csv.DictReader(run("export", path).output.splitlines()))
     as_json = [json.loads(line) for line in run("export", path, "--format", "json").output.splitlines()]
     assert as_csv == as_json
@@ -131,7 +133,7 @@ def test_a_disclosure_is_shown_by_its_name_and_exported(path: Path) -> None:
 
 def test_show_of_an_unused_ledger(path: Path) -> None:
     Ledger.create(path, capacity=ZCDP("1")).close()
-    assert run("show", path).output.splitlines()[1:] == [
+    assert run("show", path).output.splitlines()[1:5] == [
         "capacity   rho=1",
         "spent      rho=0",
         "reserved   rho=0",

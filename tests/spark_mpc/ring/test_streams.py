@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spark_mpc.ring import streams
 from spark_mpc.ring.streams import KeyStream
 
 KEY = bytes(range(16))
 
 
-def test_the_stream_is_aes_128_in_counter_mode_from_zero() -> None:
-    """The first two blocks are the encryptions of 0 and 1: an independent construction by ECB."""
-    block = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
-    expected = block.update(bytes(16) + (1).to_bytes(16, "big"))
-    assert KeyStream(KEY).words(4, np.uint64).tobytes() == expected
+def blocks(section: int, *counters: int) -> bytes:
+    """An independent construction by ECB: 12 bytes that name the section, 4 bytes of counter."""
+    encrypt = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
+    return encrypt.update(b"".join(section.to_bytes(12, "big") + count.to_bytes(4, "big") for count in counters))
+
+
+def test_the_stream_is_aes_128_in_counter_mode_from_two() -> None:
+    assert KeyStream(KEY).words(4, np.uint64).tobytes() == blocks(0, 2, 3)
+
+
+def test_a_new_section_has_its_own_counter_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sections of 40 bytes in place of 2^35: no counter block is used twice, whole or in part."""
+    monkeypatch.setattr(streams, "_SECTION_BYTES", 40)
+    expected = blocks(0, 2, 3, 4)[:40] + blocks(1, 2, 3, 4)[:40] + blocks(2, 2)
+    assert KeyStream(KEY).words(12, np.uint64).tobytes() == expected
+
+
+def test_a_section_ends_before_its_counter_of_32_bits_does() -> None:
+    assert 2 + streams._SECTION_BYTES // 16 <= 2**32
 
 
 @given(st.lists(st.tuples(st.integers(0, 700), st.sampled_from([np.uint8, np.uint32, np.uint64])), max_size=6))
