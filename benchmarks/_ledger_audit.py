@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 
@@ -27,7 +27,15 @@ __all__ = ["Amounts", "Auditor", "Look"]
 Amounts = Mapping[str, Fraction]
 """A budget as plain numbers."""
 
-_CLAIMS = select(claims.c.number, claims.c.state, claims.c.blocks, claims.c.price, claims.c.held)
+_CLAIMS = select(
+    claims.c.number,
+    claims.c.state,
+    claims.c.fence,
+    claims.c.lease_expires_at,
+    claims.c.blocks,
+    claims.c.price,
+    claims.c.held,
+)
 _NEXT = {
     "waiting": {"waiting", "reserved", "armed", "spent", "released", "failed"},
     "reserved": {"reserved", "armed", "spent", "released"},
@@ -46,12 +54,14 @@ class Look:
         blocks: by name.
         states: of the claims, by number.
         held: what each claim holds, or has paid, of each block.
+        leases: the fence of each claim, and until when its lease runs.
         problems: what is wrong, in words; none if all is well.
     """
 
     blocks: Mapping[str, BlockState] = field(default_factory=dict)
     states: Mapping[int, str] = field(default_factory=dict)
     held: Mapping[int, Mapping[str, Amounts]] = field(default_factory=dict)
+    leases: Mapping[int, tuple[int, float]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
 
 
@@ -84,10 +94,10 @@ class Auditor:
             rows = tx.rows(_CLAIMS)
             log = list(self._log(tx))
         states = {row[0]: row[1] for row in rows}
-        held = {row[0]: _held(*row[2:]) for row in rows}
-        look = Look(blocks, states, held)
+        held = {row[0]: _held(*row[4:]) for row in rows}
+        look = Look(blocks, states, held, {row[0]: row[2:4] for row in rows})
         problems = [*log, *_sums(look), *_changes(self._last, look), *self._differences(look)]
-        self._last = Look(blocks, states, held, tuple(problems))
+        self._last = replace(look, problems=tuple(problems))
         return self._last
 
     def _log(self, tx: Transaction) -> Iterator[str]:

@@ -16,8 +16,10 @@ from dp.accounting.budget import RenyiDP
 from dp.errors import InvalidArgument
 from lake.errors import LedgerError
 from lake.ledger import BlockState, Ledger
+from lake.ledger.approval import unapproved
 from lake.ledger.audit import events_after
 from lake.ledger.schema import WHOLE, claims
+from lake.ledger.settings import read_settings
 from lake.ledger.store import Transaction
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class _Look:
     Attributes:
         blocks: layout -> its blocks; the whole stands under its own name.
         claims: state -> how many.
+        unapproved: how many of the reserved ones the steward has to approve.
         oldest_wait_seconds: age of the oldest claim that waits; 0 without one.
         events: kind -> how many the audit log has.
         sequence: the number of the last of them.
@@ -51,6 +54,7 @@ class _Look:
 
     blocks: dict[str, list[BlockState]]
     claims: dict[str, int]
+    unapproved: int
     oldest_wait_seconds: float
     events: dict[str, int]
     sequence: int
@@ -65,8 +69,8 @@ class LedgerCollector:
         To whoever may read them: what layouts and their fullest blocks have left, and how many claims there are. Label
         values are names of layouts, blocks, amounts, states and events: nothing that an analyst wrote.
     Cost:
-        One transaction a scrape. The first one reads the whole audit log, later ones what is new in it. At most
-        10 numbers for each amount of a layout, and as many for each of its fullest blocks.
+        One transaction a scrape, which reads every block. The first scrape reads the whole audit log, later ones what
+        is new in it. Five numbers for each amount of a layout, and as many for each of its fullest blocks.
     """
 
     def __init__(self, ledger: Ledger, *, fullest: int = FULLEST_BLOCKS) -> None:
@@ -100,6 +104,8 @@ class LedgerCollector:
         yield _gauge("blocks", "Blocks that were made", ("layout", "retired"), _retired(look.blocks))
         by_state = [((state,), look.claims.get(state, 0)) for state in _STATES]
         yield _gauge("claims", "Claims by their state", ("state",), by_state)
+        asking = "Reserved claims that the steward has to approve"
+        yield _gauge("unapproved_claims", asking, (), [((), look.unapproved)])
         oldest = "Age of the oldest claim that waits, 0 without one"
         yield _gauge("oldest_wait_seconds", oldest, (), [((), look.oldest_wait_seconds)])
         yield _gauge("head_sequence", "Number of the last event of the audit log", (), [((), look.sequence)])
@@ -113,7 +119,8 @@ class LedgerCollector:
                 blocks[state.layout or WHOLE].append(state)
             waits = max(books.tx.now - rows["waiting"][1], 0.0) if "waiting" in rows else 0.0
             counts = {state: count for state, (count, _) in rows.items()}
-            return _Look(blocks, counts, waits, self._counted(books.tx), self._sequence)
+            asking = len(unapproved(books, read_settings(books.tx)))
+            return _Look(blocks, counts, asking, waits, self._counted(books.tx), self._sequence)
 
     def _counted(self, tx: Transaction) -> dict[str, int]:
         """How many events of each kind there are; the transaction keeps other threads out meanwhile."""

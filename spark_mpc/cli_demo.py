@@ -19,6 +19,7 @@ _EXAMPLES = {
     "restaurant": "restaurant.job",
     "reviews": "reviews.job",
     "word_count": "word_count.job",
+    "pipeline": "pipeline.job",
     "health_insurance.one_lake": "health_insurance.one_lake",
     "airports.one_lake": "airports.one_lake",
     "innerprod": "programs.innerprod",
@@ -53,6 +54,8 @@ def examples_package() -> str:
 @click.option("--epsilon", help="What it costs; default: the example's own.")
 @click.option("--exact", metavar="NAME", help="Open without noise, as a disclosure (innerprod and mult3 only).")
 @click.option("--local", is_flag=True, help="All parties in one process, as in a notebook (not on one lake).")
+@click.option("--name", help="A pipeline's name: the same name resumes (pipeline only).")
+@click.option("--crash", metavar="STEP", help="Kill the process in this step (pipeline only).")
 @click.option("--output", type=click.Path(file_okay=False), help="Lakes, ledgers, logs; default: the example's own.")
 def demo(
     *,
@@ -62,11 +65,21 @@ def demo(
     epsilon: str | None,
     exact: str | None,
     local: bool,
+    name: str | None,
+    crash: str | None,
     output: str | None,
 ) -> None:
     """Run EXAMPLE: with several parties by default one process each, over mutual TLS; or on one lake."""
-    given = {"--parties": parties, "--protocol": protocol, "--epsilon": epsilon, "--exact": exact, "--output": output}
-    arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
+    given = {
+        "--parties": parties,
+        "--protocol": protocol,
+        "--epsilon": epsilon,
+        "--exact": exact,
+        "--name": name,
+        "--crash": crash,
+        "--output": output,
+    }
+    arguments = [text for option, value in given.items() if value is not None for text in (option, value)]
     _run(example, [*arguments, *(["--local"] if local else [])])
 
 

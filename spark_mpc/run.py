@@ -83,6 +83,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
     Raises:
         Disagreement: a peer means something else; nothing was reserved or sent.
         BudgetExceeded: this party's ledger has less left; nobody has paid.
+        ApprovalNeeded: this party's steward wants to be asked, and did not agree in time; nobody has paid.
         DisclosureRefused: this owner's policy does not list what would be opened without noise; nobody has paid.
         LedgerBehind: this party's ledger lacks what a peer has seen of it; nobody has paid.
         PeerLost, AbortedByPeer: a peer is gone or gave up. Ledgers that had armed have paid, the others have not.

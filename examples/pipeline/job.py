@@ -11,12 +11,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 from pyspark.sql import SparkSession
 
 from spark_mpc import dp, lake
@@ -24,16 +26,20 @@ from spark_mpc import dp, lake
 from ..support.jobs import small_session
 from ..support.lakes import VERSION, write_table
 from ..support.one_lake import lake_options, workplace
+from ..support.pictures import stack
 from . import data
 
-__all__ = ["BLOCKS", "STEPS", "Step", "main", "released", "run"]
+__all__ = ["BLOCKS", "STEPS", "Step", "main", "open_ledger", "paid", "released", "run"]
 
 BLOCKS = lake.Blocks.every("1 day", "admitted", since=data.SINCE, name="stays")
 WEEK = (lake.TIME >= data.SINCE) & (lake.TIME < "2026-03-09")
+FROM_WEDNESDAY = (lake.TIME >= "2026-03-04") & (lake.TIME < "2026-03-09")
 OF_A_DAY = "1"
 CLAMPS = {"age": (0, data.MOST_AGE), "urgent": (0, 1), "hours": (0, data.MOST_HOURS)}
 
-_LEASE_SECONDS = 10.0
+RIVAL = "0.7"
+
+_LEASE_SECONDS = 10.0  # how soon the claim of a process that was killed comes back
 _PATIENCE_SECONDS = 1.0
 _TRIES = 20
 
@@ -44,11 +50,13 @@ class Step:
 
     Attributes:
         name: of the step; with the pipeline's name it makes its claim idempotent.
+        days: which it reads, and pays.
         ask: the question, of the rows that were claimed.
         tell: prints the answer.
     """
 
     name: str
+    days: lake.Selector
     ask: Callable[[dp.PrivateFrame], dp.PrivateQuery]
     tell: Callable[[dp.Release], None]
 
@@ -66,12 +74,15 @@ def model(stays: dp.PrivateFrame) -> dp.PrivateQuery:
 
 def tell_slopes(release: dp.Release) -> None:
     """Solve the normal equations: from what was released, so it costs nothing."""
-    matrix = release.accuracy.toPandas()["value"].to_numpy().reshape(len(CLAMPS), len(CLAMPS))
+    matrix = release.answers.accuracy.to_pandas()["value"].to_numpy().reshape(len(CLAMPS), len(CLAMPS))
     slopes = np.linalg.solve(matrix[:-1, :-1], matrix[:-1, -1])
     click.echo(f"  hours = ... + {slopes[0]:.2f} x age + {slopes[1]:.1f} x urgent   (made up with 0.80 and 30.0)")
 
 
-STEPS = (Step("statistics", by_ward, lambda release: release.show()), Step("model", model, tell_slopes))
+STEPS = (
+    Step("statistics", WEEK, by_ward, lambda release: release.show()),
+    Step("model", FROM_WEDNESDAY, model, tell_slopes),
+)
 
 
 def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, epsilon: Fraction) -> dp.Release:
@@ -91,7 +102,7 @@ def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, 
         try:
             with ledger.claim(
                 table.blocks,
-                WEEK,
+                step.days,
                 demand=dp.PureDP(epsilon),
                 timeout_seconds=_PATIENCE_SECONDS,
                 owner=pipeline,
@@ -101,11 +112,11 @@ def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, 
             ) as claim:
                 return step.ask(table.private(claim)).release(epsilon, ledger=claim)
         except lake.ClaimLost:  # made by an earlier run, which ended: if it released its answer, that is free
-            query = step.ask(table.private(WEEK))
+            query = step.ask(table.private(step.days))
             if query.explain(epsilon, ledger=ledger).free_from is not None:
                 return query.release(epsilon, ledger=ledger)
         except dp.BudgetExceeded:
-            click.echo(f"  {step.name}: others hold the budget, attempt {attempt + 1}")
+            click.echo(f"  {step.name}: not granted in time, attempt {attempt + 1}")
     raise dp.BudgetExceeded(f"step {step.name!r} found no budget in {_TRIES} attempts: ask the steward")
 
 
@@ -145,22 +156,20 @@ def open_ledger(folder: Path) -> lake.Ledger:
 
 
 def _rival(folder: Path) -> threading.Thread:
-    """Somebody who holds most of the week's budget for a moment, and gives it back unused."""
-    holds = threading.Event()
+    """Somebody who holds most of the week's budget for a moment, if there is so much, and gives it back unused."""
+    looked = threading.Event()
 
     def hold() -> None:
-        try:
-            with lake.Ledger.open(folder / "ledger.sqlite") as ledger, ledger.claim(
-                BLOCKS, WEEK, demand=dp.PureDP("0.3"), owner="rival"
-            ):
-                holds.set()
+        with lake.Ledger.open(folder / "ledger.sqlite") as ledger, suppress(dp.BudgetExceeded):
+            demand = dp.PureDP(RIVAL)
+            with ledger.claim(BLOCKS, WEEK, demand=demand, owner="rival", lease_seconds=_LEASE_SECONDS):
+                looked.set()
                 time.sleep(2 * _PATIENCE_SECONDS)
-        except dp.BudgetExceeded:
-            holds.set()
+        looked.set()
 
     thread = threading.Thread(target=hold, name="rival", daemon=True)
     thread.start()
-    holds.wait()
+    looked.wait()
     return thread
 
 
@@ -170,13 +179,30 @@ def _deadly(step: Step) -> Step:
         os.kill(os.getpid(), signal.SIGKILL)
         return step.ask(stays)
 
-    return Step(step.name, ask, step.tell)
+    return replace(step, ask=ask)
 
 
 def _show(ledger: lake.Ledger) -> None:
-    click.echo("\nThe ledger: every day paid for itself")
+    click.echo("\nThe ledger: every day pays for itself")
     for block in ledger.blocks():
-        click.echo(f"  {block.name:<18} consumed {block.consumed}, left {block.left}")
+        if block.layout:
+            click.echo(f"  {block.name}  consumed {block.consumed}, left {block.left}")
+
+
+def paid(ledger: lake.Ledger) -> pd.DataFrame:
+    """What each question took of each day: a row a day, a column a question, in units of epsilon."""
+    entries = [entry for entry in ledger.entries("armed", "spent") if entry.release_key]
+    cells = [
+        {
+            "day": block.removeprefix(f"{BLOCKS.name}/"),
+            "asked": entry.purpose,
+            "epsilon": float(entry.price.amounts["epsilon"]),
+        }
+        for entry in entries
+        for block in entry.blocks
+    ]
+    asked = list(dict.fromkeys(entry.purpose for entry in entries))
+    return pd.DataFrame(cells).pivot_table("epsilon", "day", "asked", aggfunc="sum", fill_value=0.0)[asked]
 
 
 @click.command()
@@ -185,6 +211,8 @@ def _show(ledger: lake.Ledger) -> None:
 @lake_options("pipeline", "0.4")
 def main(epsilon: Fraction, output: Path | None, picture: Path, name: str, crash: str | None) -> None:
     """A pipeline whose steps claim, lose races, and resume after a crash."""
-    _ = picture
-    with workplace(output) as folder:
+    with workplace(output, "The data are made up: a week of hospital stays.\n") as folder:
         run(small_session("pipeline", cores=2), folder, epsilon, name, crash)
+        with open_ledger(folder) as ledger:
+            days = paid(ledger)
+        stack(days, picture, title=f"What each day of the week has paid, of epsilon = {OF_A_DAY}", most=float(OF_A_DAY))

@@ -134,9 +134,14 @@ def open_ledger(folder: Path, capacity: dp.Budget) -> lake.Ledger:
 
 
 @contextmanager
-def workplace(output: Path | None) -> Iterator[Path]:
-    """A folder for table and ledger: the one that was asked for, or one that vanishes afterwards."""
-    click.echo(TRUTH_IS_OURS)
+def workplace(output: Path | None, about: str = TRUTH_IS_OURS) -> Iterator[Path]:
+    """A folder for table and ledger: the one that was asked for, or one that vanishes afterwards.
+
+    Args:
+        output: the one that was asked for.
+        about: what to say of the data.
+    """
+    click.echo(about)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         yield output

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
 
-__all__ = ["draw"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["draw", "stack"]
 
 
 def draw(panels: Mapping[str, pd.DataFrame], path: Path, *, title: str) -> None:
@@ -20,8 +25,7 @@ def draw(panels: Mapping[str, pd.DataFrame], path: Path, *, title: str) -> None:
         path: the PNG file.
         title: what was asked, and at what price.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        click.echo("No picture: matplotlib is not installed (pip install 'spark-mpc[plot]').")
+    if _without_matplotlib():
         return
     from matplotlib.figure import Figure
 
@@ -36,6 +40,42 @@ def draw(panels: Mapping[str, pd.DataFrame], path: Path, *, title: str) -> None:
         axes.tick_params("x", labelrotation=90 if cells["key"].str.len().max() > 2 else 0)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+    _save(figure, path, title)
+
+
+def stack(amounts: pd.DataFrame, path: Path, *, title: str, most: float) -> None:
+    """Draw bars, a piece for each column, under the line that they cannot pass; say where, or why not.
+
+    Args:
+        amounts: a row for every bar.
+        path: the PNG file.
+        title: what was paid.
+        most: the height of the line.
+    """
+    if _without_matplotlib():
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.4), dpi=120, layout="constrained")
+    axes, below = figure.subplots(), amounts.cumsum(axis=1) - amounts
+    for asked, colour in zip(amounts, itertools.cycle(("#1f4e79", "#cfe0ee", "#7fa8c9", "#c0392b"))):
+        axes.bar(amounts.index, amounts[asked], width=0.7, bottom=below[asked], color=colour, label=asked)
+    axes.axhline(most, color="#c0392b", label="all that there is")
+    axes.set_ylabel("epsilon")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.tick_params("x", labelrotation=30)
+    _save(figure, path, title)
+
+
+def _without_matplotlib() -> bool:
+    missing = importlib.util.find_spec("matplotlib") is None
+    if missing:
+        click.echo("No picture: matplotlib is not installed (pip install 'spark-mpc[plot]').")
+    return missing
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png")  # drawn by Agg: no display is needed

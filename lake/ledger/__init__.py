@@ -5,6 +5,9 @@ guards, rights       what the tables refuse to everybody; what an analyst may do
 store                one transaction at a time, and the audit log; sqlite and postgres are the two stores
 amounts, balances    exact budgets as text; what every block has left
 rows, books          claims, and the steps of their life
+audit, heads         the audit log as it is read; where the logs of peers' ledgers were last seen to end
+replay, proof        the log carried out again, and compared with the tables
+mirror, audited      the log in a Delta table; what auditors, peers and mirrors ask
 settings, layouts    what the steward chose; which tables are cut into blocks
 passes, allocation   who gets budget when
 approval             which claims the steward has to agree to

@@ -11,11 +11,11 @@ from sqlalchemy import bindparam, select
 from lake.errors import ApprovalNeeded, ClaimLost
 from lake.ledger.amounts import read_budget, within
 from lake.ledger.books import Books
-from lake.ledger.rows import ClaimRow
+from lake.ledger.rows import ClaimRow, open_claims
 from lake.ledger.schema import approvals
 from lake.ledger.settings import Settings
 
-__all__ = ["lacks_approval", "still_needed", "wait_for"]
+__all__ = ["lacks_approval", "still_needed", "unapproved", "wait_for"]
 
 _APPROVED = select(approvals.c.price).where(approvals.c.release_key == bindparam("release_key"))
 
@@ -33,8 +33,16 @@ def lacks_approval(books: Books, settings: Settings, row: ClaimRow) -> ApprovalN
     if approved is not None and all(within(amount, read_budget(approved[0])) for amount in row.held.values()):
         return None
     problem = f"claim {row.number} needs the steward's approval"
-    remedy = f"`spark-mpc ledger approve {books.ledger!r} {row.number}`, then run it again"
+    remedy = f"`spark-mpc ledger approve {books.ledger!r} {row.number}`, and run it again if it has ended"
     return ApprovalNeeded(books.ledger, problem, remedy)
+
+
+def unapproved(books: Books, settings: Settings) -> list[ClaimRow]:
+    """The reserved claims that pay for a release and cannot be armed now, oldest first."""
+    if settings.approval_above is None:
+        return []
+    rows = (row for row in open_claims(books.tx, "reserved") if row.request.release_key)
+    return [row for row in rows if lacks_approval(books, settings, row) is not None]
 
 
 def still_needed(books: Books, settings: Settings, number: int) -> ApprovalNeeded | None:

@@ -23,7 +23,7 @@ from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger.allocation import allocate
 from lake.ledger.amounts import least, read_budget, write_budget
-from lake.ledger.approval import lacks_approval, still_needed, wait_for
+from lake.ledger.approval import lacks_approval, still_needed, unapproved, wait_for
 from lake.ledger.audited import AuditedLedger
 from lake.ledger.balances import BlockState, expect_blocks, made_block
 from lake.ledger.books import Books
@@ -386,9 +386,7 @@ class Ledger(AuditedLedger, BudgetLedger):
     def unapproved(self) -> list[Entry]:
         """The reserved claims that cannot be armed before the steward approves them, oldest first."""
         with self.books() as books:
-            settings = read_settings(books.tx)
-            rows = (row for row in open_claims(books.tx, "reserved") if row.request.release_key)
-            return [row.entry() for row in rows if lacks_approval(books, settings, row) is not None]
+            return [row.entry() for row in unapproved(books, read_settings(books.tx))]
 
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend the claim for good and store its noised vector: do this before any byte from which a result follows.

@@ -11,24 +11,25 @@ from sqlalchemy.engine import Connection
 from lake.ledger.guards import install_guards
 from lake.ledger.schema import METADATA, REVISION
 
-__all__ = ["brought_up", "made"]
+__all__ = ["brought_up", "config_for", "made"]
 
 
 def made(connection: Connection) -> None:
     """Make the tables of this version; the caller commits."""
     METADATA.create_all(connection)
-    command.stamp(_config(connection), REVISION)
+    command.stamp(config_for(connection), REVISION)
     install_guards(connection)
 
 
 def brought_up(connection: Connection, version: str) -> None:
     """Take the steps from `version` to this one, in the caller's transaction."""
-    command.stamp(_config(connection), version)
-    command.upgrade(_config(connection), REVISION)
+    command.stamp(config_for(connection), version)
+    command.upgrade(config_for(connection), REVISION)
     install_guards(connection)
 
 
-def _config(connection: Connection) -> Config:
+def config_for(connection: Connection) -> Config:
+    """What Alembic's commands take: our steps, on this connection, which has a transaction open."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -119,7 +119,9 @@ class SQLiteStore:
                 _write_draft(draft, clock, found)
                 _publish(draft, path)
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
-            raise LedgerError(path, f"cannot be created ({error.__cause__ or error})", "choose a writable local disk") from None
+            raise LedgerError(
+                path, f"cannot be created ({error.__cause__ or error})", "choose a writable local disk"
+            ) from None
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ def ledger() -> None:
     """Keep a privacy ledger: a file, or "postgresql://user@host/database?ledger=NAME"."""
 
 
-for _command in (create, lay_out, schedule, approval, approve, grant, migrate):
-    ledger.add_command(_command)
-for _command in (show, blocks, claims, watch, export, verify, mirror, metrics):
-    ledger.add_command(_command)
+for _steward in (create, lay_out, schedule, approval, approve, grant, migrate):
+    ledger.add_command(_steward)
+for _anybody in (show, blocks, claims, watch, export, verify, mirror, metrics):
+    ledger.add_command(_anybody)

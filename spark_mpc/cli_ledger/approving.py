@@ -9,6 +9,7 @@ from lake.errors import LedgerError
 from lake.ledger import Ledger, Steward
 from lake.ledger.settings import APPROVAL_SECONDS
 from spark_mpc.cli_ledger.common import WHERE, price_like, told
+from spark_mpc.cli_ledger.tables import plain
 
 __all__ = ["approval", "approve"]
 
@@ -70,4 +71,4 @@ def _described(entry: Entry) -> str:
         "owner": entry.owner,
         "asked": f"{entry.created_at}, now {entry.state}",
     }
-    return "\n".join(f"{name:<8} {value}" for name, value in lines.items() if value)
+    return "\n".join(f"{name:<8} {plain(value)}" for name, value in lines.items() if value)

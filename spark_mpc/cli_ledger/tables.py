@@ -15,7 +15,7 @@ from lake.ledger.layouts import Layout
 from lake.ledger.settings import Settings
 from lake.scheduling import scheduler_to_json
 
-__all__ = ["aligned", "bar", "block_table", "claim_table", "peer_table", "settings_lines", "summary"]
+__all__ = ["aligned", "bar", "block_table", "claim_table", "peer_table", "plain", "settings_lines", "summary"]
 
 _BAR_CELLS = 10
 
@@ -26,10 +26,15 @@ _BLOCK_HEADER = ("block", "", "capacity", "locked", "unlocked", "acquired", "con
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as columns, each as wide as its widest cell; columns without any text below the header are left out."""
-    kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    kept = [[plain(cell) for cell in column] for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in kept]
     padded = [[f"{cell:<{width}}" for cell in column] for column, width in zip(kept, widths, strict=True)]
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+
+
+def plain(text: str) -> str:
+    """Text that an analyst wrote, for a steward's terminal: nothing in it moves the cursor or turns the line around."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def summary(ledger: Ledger) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Barrier
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from dp.planning.facts import PublicFacts
 from dp.planning.plan import Plan, make_plan
 from dp.planning.query import Query
 from lake.errors import LedgerBehind
-from lake.ledger import Ledger
+from lake.ledger import Head, Ledger
 from spark_mpc import AbortedByPeer, Federation, PeerLost, dp
 from spark_mpc.handshake import HEAD_BYTES
 from spark_mpc.party import Party
@@ -165,6 +167,7 @@ def test_everybody_keeps_where_the_others_ledgers_were_armed(parties: Parties) -
                 assert theirs.events()[kept.head.sequence - 1].fields["event"] == "armed"
 
 
+@pytest.mark.slow
 def test_a_head_takes_as_many_bytes_whatever_was_spent_and_seen(parties: Parties) -> None:
     """The first run, in which nobody has seen anybody, looks like all later ones."""
     lengths = []
@@ -213,6 +216,7 @@ def test_a_copy_of_the_moment_before_arming_is_refused(parties: Parties) -> None
     assert_refused(parties.ask("second"), "c", "lacks audit event")
 
 
+@pytest.mark.slow
 def test_a_stored_answer_is_not_given_beside_a_ledger_that_was_set_back(parties: Parties) -> None:
     backup = copied(parties.paths["a"], "backup")
     assert answered(parties.ask("first"))
@@ -223,6 +227,7 @@ def test_a_stored_answer_is_not_given_beside_a_ledger_that_was_set_back(parties:
     assert answered(parties.ask("first"))
 
 
+@pytest.mark.slow
 def test_what_a_party_spent_alone_is_seen_when_it_meets_the_others(parties: Parties) -> None:
     """Also where the run comes to nothing: heads are told before arming, too."""
     backup = copied(parties.paths["a"], "backup")
@@ -258,6 +263,7 @@ def test_a_new_ledger_is_taken_and_told_of(parties: Parties, caplog: pytest.LogC
     assert all(outcome.notices == () for outcome in third.values())  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_ledger_before_is_remembered_beside_a_new_one(parties: Parties) -> None:
     """A detour over a new ledger does not make the peers forget how far the old one was."""
     old, backup = parties.paths["b"], copied(parties.paths["b"], "backup")
@@ -271,23 +277,34 @@ def test_the_ledger_before_is_remembered_beside_a_new_one(parties: Parties) -> N
     assert answered(parties.ask("third"))
 
 
-class DiesOnceItHasArmed(Ledger):
-    """A ledger whose process dies after arming, before it can tell anybody."""
+class ArmsTogether(Ledger):
+    """A ledger that goes on when those of all parties have armed."""
 
-    armed = False
+    all_armed: ClassVar[Barrier]
 
     def arm(self, claim: Claim, noised: bytes) -> None:
         super().arm(claim, noised)
-        self.armed = True
+        self.all_armed.wait(30)
 
-    def head(self) -> object:  # type: ignore[override]
-        if self.armed:
+
+class DiesOnceItHasArmed(ArmsTogether):
+    """Its process dies before it can tell anybody."""
+
+    has_armed = False
+
+    def arm(self, claim: Claim, noised: bytes) -> None:
+        super().arm(claim, noised)
+        self.has_armed = True
+
+    def head(self) -> Head:
+        if self.has_armed:
             raise Crash
         return super().head()
 
 
 def test_a_death_between_arming_and_telling_changes_nothing_about_what_is_paid(parties: Parties) -> None:
-    outcomes = parties.ask("first", {"b": DiesOnceItHasArmed})
+    ArmsTogether.all_armed = Barrier(3)
+    outcomes = parties.ask("first", {"a": ArmsTogether, "b": DiesOnceItHasArmed, "c": ArmsTogether})
     assert isinstance(outcomes["b"], Crash)
     assert all(isinstance(outcomes[name], AbortedByPeer | PeerLost) for name in ("a", "c"))
     assert set(parties.spent().values()) == {PRICE}

@@ -6,10 +6,13 @@ It prints one line for every step that the ledger has acknowledged, and nothing 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from dp.accounting.budget import PureDP
 from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded
+from lake.blocks.rules import Blocks
+from lake.blocks.selectors import TIME
 from lake.ledger import Ledger
 
 
@@ -62,6 +65,32 @@ def stream(path: str, first: str, stop: str) -> None:
             print(number, flush=True)
 
 
+def claim(path: str, name: str) -> None:
+    """Claim 0.6 of a day's blocks, now or not at all, and spend it; start on a line of input."""
+    rule = Blocks.every("1 day", "day", since="2026-03-01", name="days")
+    with Ledger.open(path) as ledger:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        try:
+            with ledger.claim(rule, TIME == "2026-03-01", demand=PureDP("0.6"), owner=name) as held:
+                paid = held.reserve(
+                    request_id=name,
+                    price=PureDP("0.6"),
+                    table="t",
+                    data_version="t@0",
+                    release_key=name,
+                    run_id="run",
+                    purpose="race",
+                    lease_seconds=600,
+                    blocks=held.blocks,
+                    layout=rule.fingerprint,
+                )
+                held.arm(paid, b"")
+                print("granted", flush=True)
+        except BudgetExceeded:
+            print("refused", flush=True)
+
+
 def hang(path: str) -> None:
     """Arm one claim, reserve another, and wait to be killed."""
     with Ledger.open(path) as ledger:
@@ -71,5 +100,7 @@ def hang(path: str) -> None:
         sys.stdin.readline()
 
 
+MODES: dict[str, Callable[..., None]] = {"race": race, "claim": claim, "stream": stream, "hang": hang}
+
 if __name__ == "__main__":
-    {"race": race, "stream": stream, "hang": hang}[sys.argv[1]](*sys.argv[2:])
+    MODES[sys.argv[1]](*sys.argv[2:])

@@ -214,13 +214,13 @@ def live(where: str, scheduler: Scheduler, seed: int) -> list[object]:
 
 def happen(ledger: Ledger, chance: random.Random, number: int, tickets: list[Claim]) -> None:
     """Somebody claims, gives back, spends or looks."""
-    ticket = chance.choice([None, None, *tickets])
-    if ticket is None:
+    if not tickets or chance.random() < 0.5:
         selector = chance.choice([LAST, TIME >= "1970-01-11", Selector()])
         epsilon, timeout = f"{chance.randrange(1, 12)}/20", chance.choice([0, 40, 200])
         row = asked(ledger, str(number), epsilon, selector, timeout_seconds=timeout, weight=chance.randrange(1, 5))
         tickets.append(row.ticket(ledger.ledger_id))
         return
+    ticket = chance.choice(tickets)
     steps: dict[Callable[[], object], int] = {
         lambda: ledger.poll(int(ticket.claim_id)): 4,
         lambda: ledger.release(ticket): 3,

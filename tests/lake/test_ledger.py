@@ -1,90 +1,32 @@
-"""The ledger's rules in one process: exact amounts, leases, fences, idempotency, and what it refuses to open."""
+"""The ledger's rules in one process, over both stores: exact amounts, leases, fences and idempotency."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sqlite3
-import stat
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
-from dp.accounting.ledger import BudgetLedger, Claim
 from dp.errors import BudgetExceeded, InvalidArgument
-from lake.errors import ClaimLost, LeaseExpired, LedgerError, LedgerMissing
-from lake.ledger import Ledger, sqlite
-from lake.ledger import ledger as ledger_module
+from lake.errors import ClaimLost, LeaseExpired
+from lake.ledger import Ledger
+from tests.tools.ledgers import Clock, Place, reserve, state
 
 SECRET = b"noised-vector-\x00\xff-that-nobody-may-see"
 
 
-class Clock:
-    """A clock that a test moves by hand, in both directions."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def place(new_place: Place) -> str:
+    return new_place()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger"
-
-
-@pytest.fixture
-def ledger(path: Path, clock: Clock) -> Iterator[Ledger]:
-    with Ledger.create(path, capacity=PureDP("1"), clock=clock) as made:
+def ledger(place: str, clock: Clock) -> Iterator[Ledger]:
+    with Ledger.create(place, capacity=PureDP("1"), clock=clock) as made:
         yield made
-
-
-def reserve(
-    ledger: BudgetLedger,
-    request_id: str,
-    price: Budget | str = "0.1",
-    *,
-    key: str = "key",
-    lease_seconds: float = 60,
-    disclosure: str = "",
-) -> Claim:
-    return ledger.reserve(
-        request_id=request_id,
-        price=PureDP(price) if isinstance(price, str) else price,
-        table="visits",
-        data_version="t@3",
-        release_key=key,
-        run_id="run",
-        purpose="a test",
-        lease_seconds=lease_seconds,
-        disclosure=disclosure,
-    )
-
-
-def store(ledger: Ledger) -> sqlite.SQLiteStore:
-    assert isinstance(ledger._store, sqlite.SQLiteStore)
-    return ledger._store
-
-
-def connection(ledger: Ledger) -> sqlite3.Connection:
-    return store(ledger)._connection
-
-
-def state(ledger: Ledger, claim: Claim) -> str:
-    return next(entry.state for entry in ledger.entries() if entry.claim_id == claim.claim_id)
 
 
 # --- amounts
@@ -109,8 +51,8 @@ def test_a_refusal_names_asked_remaining_and_ledger_and_changes_nothing(ledger: 
     assert (ledger.balance(), ledger.entries()) == before
 
 
-def test_every_amount_of_a_price_must_fit(tmp_path: Path) -> None:
-    with Ledger.create(tmp_path / "l", capacity=ApproxDP("1", "1e-6")) as ledger:
+def test_every_amount_of_a_price_must_fit(new_place: Place) -> None:
+    with Ledger.create(new_place(), capacity=ApproxDP("1", "1e-6")) as ledger:
         reserve(ledger, "r0", ApproxDP("0.1", "9e-7"))
         with pytest.raises(BudgetExceeded):
             reserve(ledger, "r1", ApproxDP("0.1", "2e-7"))
@@ -184,12 +126,12 @@ def test_an_unarmed_claim_cannot_be_committed(ledger: Ledger) -> None:
     assert ledger.stored_release("key") is None
 
 
-def test_claims_of_nobody_and_of_other_ledgers_are_refused(ledger: Ledger, tmp_path: Path) -> None:
+def test_claims_of_nobody_and_of_other_ledgers_are_refused(ledger: Ledger, new_place: Place) -> None:
     claim = reserve(ledger, "r")
     with pytest.raises(ClaimLost, match="unknown"):
         ledger.arm(replace(claim, claim_id="made up"), b"")
     with (
-        Ledger.create(tmp_path / "other", capacity=PureDP(1)) as other,
+        Ledger.create(new_place(), capacity=PureDP(1)) as other,
         pytest.raises(InvalidArgument, match="another"),
     ):
         other.arm(claim, b"")
@@ -306,24 +248,15 @@ def test_the_newest_vector_is_resumed_and_the_first_release_stays(ledger: Ledger
     assert ledger.spent() == PureDP("0.2")
 
 
-def test_the_vector_is_gone_from_the_file_once_its_release_is_stored(ledger: Ledger, path: Path) -> None:
-    claim = reserve(ledger, "r")
-    ledger.arm(claim, SECRET * 1000)
-    ledger.commit(claim, b"release")
-    ledger.close()  # the log is folded into the file and removed
-    assert sorted(file.name for file in path.parent.iterdir()) == ["ledger"]
-    assert SECRET not in path.read_bytes()
-
-
 # --- restarts
 
 
 def test_on_restart_armed_becomes_spent_and_a_running_job_still_commits(
-    ledger: Ledger, path: Path, clock: Clock
+    ledger: Ledger, place: str, clock: Clock
 ) -> None:
     armed, waiting = reserve(ledger, "armed", "0.5"), reserve(ledger, "waiting", "0.1")
     ledger.arm(armed, SECRET)
-    with Ledger.open(path, clock=clock) as again:
+    with Ledger.open(place, clock=clock) as again:
         assert (state(again, armed), state(again, waiting)) == ("spent", "reserved")
         with pytest.raises(ClaimLost):
             again.release(armed)
@@ -332,112 +265,23 @@ def test_on_restart_armed_becomes_spent_and_a_running_job_still_commits(
     assert ledger.balance().spent == PureDP("0.5")
 
 
-def test_everything_survives_reopening(ledger: Ledger, path: Path, clock: Clock) -> None:
+def test_everything_survives_reopening(ledger: Ledger, place: str, clock: Clock) -> None:
     claim = reserve(ledger, "r", "1/7")
     ledger.arm(claim, SECRET)
     ledger.commit(claim, b"release")
     before = (ledger.balance(), ledger.entries(), ledger.ledger_id)
     ledger.close()
-    with Ledger.open(path, clock=clock) as again:
+    with Ledger.open(place, clock=clock) as again:
         assert (again.balance(), again.entries(), again.ledger_id) == before
         assert again.stored_release("key") == b"release"
         assert reserve(again, "r", "1/7") == claim
 
 
-# --- the file
+# --- threads
 
 
-def test_only_the_owner_may_read_the_files(ledger: Ledger, path: Path) -> None:
-    reserve(ledger, "r")
-    files = sorted(path.parent.iterdir())
-    assert [file.name for file in files] == ["ledger", "ledger-shm", "ledger-wal"]
-    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-
-
-def test_durability_settings(ledger: Ledger) -> None:
-    db = connection(ledger)
-    assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert db.execute("PRAGMA synchronous").fetchone()[0] == 2
-    tables = {row[1]: row[5] for row in db.execute("PRAGMA table_list") if not row[1].startswith("sqlite_")}
-    assert {name for name, strict in tables.items() if not strict} == {"alembic_version"}
-
-
-def test_creating_refuses_what_exists(ledger: Ledger, path: Path) -> None:
-    with pytest.raises(LedgerError, match="exists already"):
-        Ledger.create(path, capacity=PureDP(100))
-    assert ledger.capacity == PureDP(1)
-    assert sorted(file.name for file in path.parent.iterdir()) == ["ledger", "ledger-shm", "ledger-wal"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a directory in which even root cannot write")
-def test_a_place_where_nothing_can_be_written_is_an_error() -> None:
-    with pytest.raises(LedgerError, match=r"cannot be created \(.*choose a writable local disk"):
-        Ledger.create("/proc/ledger", capacity=PureDP(1))
-
-
-def test_creating_refuses_a_place_without_a_directory_and_leftovers(path: Path) -> None:
-    with pytest.raises(LedgerError, match="directory"):
-        Ledger.create(path / "below", capacity=PureDP(1))
-    path.with_name("ledger-wal").touch()
-    with pytest.raises(LedgerError, match="earlier ledger"):
-        Ledger.create(path, capacity=PureDP(1))
-
-
-def test_a_missing_ledger_is_an_error_and_never_a_new_budget(path: Path) -> None:
-    with pytest.raises(LedgerMissing, match="steward"):
-        Ledger.open(path)
-    assert not path.exists()
-
-
-def test_a_deleted_ledger_is_an_error_even_while_open(ledger: Ledger, path: Path) -> None:
-    claim = reserve(ledger, "r")
-    path.unlink()
-    for step in (lambda: reserve(ledger, "s"), lambda: ledger.arm(claim, b""), ledger.remaining):
-        with pytest.raises(LedgerMissing):
-            step()
-    assert not path.exists()
-
-
-def test_a_replaced_ledger_is_an_error_while_open(ledger: Ledger, path: Path) -> None:
-    shutil.copy(path, path.with_name("copy"))
-    path.with_name("copy").rename(path)
-    with pytest.raises(LedgerError, match="replaced"):
-        reserve(ledger, "s")
-
-
-def test_other_files_are_not_ledgers(tmp_path: Path) -> None:
-    text = tmp_path / "text"
-    text.write_bytes(b"not a database, and long enough to have a header of its own" * 100)
-    empty = tmp_path / "empty"
-    empty.touch()
-    other = tmp_path / "other"
-    with closing(sqlite3.connect(other)) as db:
-        db.execute("CREATE TABLE ledger (capacity TEXT)")
-    for file in (text, empty, other):
-        before = file.read_bytes()
-        with pytest.raises(LedgerError, match="not a ledger"):
-            Ledger.open(file)
-        assert file.read_bytes() == before
-    with pytest.raises(LedgerMissing):
-        Ledger.open(tmp_path)
-
-
-def test_another_schema_version_is_named(ledger: Ledger, path: Path) -> None:
-    ledger.close()
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA user_version = 7")
-    with pytest.raises(LedgerError, match="schema version 7, this library reads 1 to 3"):
-        Ledger.open(path)
-
-
-def test_a_forked_child_must_open_its_own(ledger: Ledger) -> None:
-    store(ledger)._process = os.getppid()  # what a child sees: a handle that another process made
-    with pytest.raises(LedgerError, match="open the ledger in the child"):
-        ledger.remaining()
-
-
-def test_threads_may_share_a_handle(path: Path) -> None:
-    with Ledger.create(path, capacity=PureDP(20)) as ledger, ThreadPoolExecutor(8) as pool:
+def test_threads_may_share_a_handle(place: str) -> None:
+    with Ledger.create(place, capacity=PureDP(20)) as ledger, ThreadPoolExecutor(8) as pool:
 
         def attempt(number: int) -> str:
             try:
@@ -448,38 +292,6 @@ def test_threads_may_share_a_handle(path: Path) -> None:
 
         assert Counter(pool.map(attempt, range(32))) == {"spent": 20, "refused": 12}
         assert ledger.spent() == PureDP(20)
-
-
-def test_a_ledger_that_stays_locked_is_an_error(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.01)
-    with Ledger.open(path) as impatient, closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerError, match="locked by another process"):
-            reserve(impatient, "r")
-        other.execute("ROLLBACK")
-        assert reserve(impatient, "r").price == PureDP("0.1")
-
-
-def test_a_full_disk_spends_nothing(ledger: Ledger) -> None:
-    claim = reserve(ledger, "r")
-    before = (ledger.balance(), ledger.entries())
-    db = connection(ledger)
-    pages = db.execute("PRAGMA page_count").fetchone()[0]
-    db.execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(LedgerError, match=r"full.*see to the disk") as caught:
-        ledger.arm(claim, SECRET * 10_000)
-    assert "noised-vector" not in repr(caught.value)
-    assert (ledger.balance(), ledger.entries()) == before
-    ledger.arm(claim, b"")
-
-
-def test_a_vector_beyond_sqlite_is_refused_by_its_size_alone(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_MOST_BLOB_BYTES", len(SECRET) - 1)
-    claim = reserve(ledger, "r")
-    with pytest.raises(LedgerError, match=f"cannot store {len(SECRET)} bytes") as caught:
-        ledger.arm(claim, SECRET)
-    assert "noised-vector" not in repr(caught.value)
-    assert ledger.spent() == PureDP(0)
 
 
 # --- secrets
@@ -515,6 +327,7 @@ def test_export_is_exact(ledger: Ledger) -> None:
         "disclosure": "",
         "blocks": "whole",
         "owner": "",
+        "waits_until": "",
         "kind": "pure",
         "epsilon": "1/3",
     }

@@ -24,7 +24,7 @@ from dp.planning.plan import make_plan
 from dp.planning.query import Query
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward
-from tests.lake.test_ledger import Clock, reserve, state
+from tests.tools.ledgers import Clock, reserve, state
 from tests.tools.sparkless import sparkless_source
 
 
@@ -199,10 +199,11 @@ def test_every_amount_counts(tmp_path: Path, capacity: Budget, above: Budget, pr
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
-def test_a_time_that_nobody_can_wait_is_refused(ledger: Ledger, seconds: float) -> None:
-    with pytest.raises(InvalidArgument, match="wait_seconds"):
-        Steward(ledger).require_approval(PureDP(0), wait_seconds=seconds)
-    assert ledger.settings().approval_above is None
+def test_a_time_that_nobody_can_wait_is_refused(tmp_path: Path, seconds: float) -> None:
+    with Ledger.create(tmp_path / "ledger", capacity=PureDP(1)) as ledger:
+        with pytest.raises(InvalidArgument, match="wait_seconds"):
+            Steward(ledger).require_approval(PureDP(0), wait_seconds=seconds)
+        assert ledger.settings().approval_above is None
 
 
 def test_what_is_required_is_on_record_and_read_back(tmp_path: Path) -> None:

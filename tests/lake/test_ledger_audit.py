@@ -183,6 +183,11 @@ TAMPERED: dict[str, tuple[str, Callable[[Ledger], int], str]] = {
         lambda ledger: last(ledger, "reserved"),
         "audit event {n} leaves block 'whole' with epsilon=0.01 acquired",
     ),
+    "an amount that is none": (
+        "UPDATE blocks SET consumed = 'nothing' WHERE name = 'whole'",
+        lambda _: 0,
+        "a row cannot be read (JSONDecodeError)",
+    ),
     "a capacity": (
         'UPDATE ledger SET capacity = \'{{"epsilon": "2", "kind": "pure"}}\'',
         lambda _: 1,

@@ -15,7 +15,7 @@ from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LeaseExpired
 from lake.ledger import Ledger
-from tests.lake.test_ledger import Clock, reserve, state
+from tests.tools.ledgers import Clock, reserve, state
 
 NAME = "exposure-2026"
 EXACT = b"the exact sum"

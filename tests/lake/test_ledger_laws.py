@@ -70,7 +70,7 @@ acts = st.one_of(
     st.tuples(
         st.just("schedule"), st.sampled_from(sorted(SCHEDULERS)), st.sampled_from(sorted(UNLOCKINGS)), st.integers(1, 8)
     ),
-    st.tuples(st.just("require_approval"), st.none() | prices),
+    st.tuples(st.just("require_approval"), st.sampled_from([None, (Fraction(1, 40), Fraction(1, 40))])),
 )
 
 
@@ -142,6 +142,14 @@ class LedgerMachine(RuleBasedStateMachine):
         if number in self.model.claims:
             self.both(lambda: self.ledger.poll(number), lambda model: model.poll(number, self.looked.states))
 
+    @precondition(lambda self: "waiting" in self.looked.states.values())
+    @rule(seconds=st.sampled_from([1, 3, 3, 20]))
+    def wait(self, seconds: int) -> None:
+        """Time passes, and the holder of a claim that waits looks again."""
+        self.move_clock(seconds)
+        number = max(number for number, state in self.looked.states.items() if state == "waiting")
+        self.both(lambda: self.ledger.poll(number), lambda model: model.poll(number, self.looked.states))
+
     @rule(target=tickets, ticket=consumes(tickets))
     def renew(self, ticket: Claim) -> Claim:
         renewed = self.both(lambda: self.ledger.renew(ticket), lambda model: model.renew(*named(ticket)))
@@ -199,9 +207,8 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- the world
 
     @rule(seconds=st.sampled_from([-50_000, -30, -5, 1, 10, 30, 100, 40_000]))
-    def move_clock(self, seconds: int) -> None:
-        self.clock.now += seconds
-        self.model.now = self.clock.now
+    def jump(self, seconds: int) -> None:
+        self.move_clock(seconds)
 
     @precondition(lambda self: self.model.claims)
     @rule()
@@ -224,6 +231,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert self.looked.problems == ()
         assert self.looked.states == {number: claim.state for number, claim in self.model.claims.items()}
+        assert self.looked.leases == {
+            number: (claim.fence, claim.lease_until) for number, claim in self.model.claims.items()
+        }
         assert self.looked.held == {number: claim.held for number, claim in self.model.claims.items()}
         assert {name: block.share for name, block in self.looked.blocks.items()} == {
             name: block.share for name, block in self.model.blocks.items()
@@ -248,6 +258,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert resumable is None
 
     # --- both at once
+
+    def move_clock(self, seconds: int) -> None:
+        self.clock.now += seconds
+        self.model.now = self.clock.now
 
     def asked(
         self, price: Price, names: list[str], lease: int, timeout: int, parent: int | None = None

@@ -15,7 +15,7 @@ from dp.accounting.budget import PureDP, RenyiDP, left_after, summed
 from dp.accounting.events import GaussianEvent, LaplaceEvent, compose
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.ledger import Ledger
-from tests.lake.test_ledger import reserve
+from tests.tools.ledgers import reserve
 
 WHOLE = RenyiDP({"3/2": 0, 2: 1, 4: "1/3"})
 

@@ -20,7 +20,7 @@ from lake.ledger.rows import Request
 from lake.ledger.selection import Named
 from lake.metrics import LedgerCollector, serve_metrics
 from lake.scheduling import DPF, ByArrivals
-from tests.lake.test_ledger import Clock
+from tests.tools.ledgers import Clock
 
 RULE = Blocks.users(4, name="visits")
 NAMES = tuple(f"visits/users-{number}-of-4" for number in range(4))
@@ -96,6 +96,7 @@ def check_block(samples: Samples, state: BlockState) -> None:
 
 def test_a_scrape_tells_what_the_ledger_holds(ledger: Ledger, clock: Clock) -> None:
     clock.now += 30
+    Steward(ledger).require_approval(PureDP("1/4"), wait_seconds=0)
     with serve_metrics(ledger, port=0) as address:
         assert address.startswith("http://127.0.0.1:")
         samples = scraped(address)
@@ -113,6 +114,7 @@ def test_a_scrape_tells_what_the_ledger_holds(ledger: Ledger, clock: Clock) -> N
         assert value(samples, "claims", state=state) == sum(entry.state == state for entry in entries)
     assert value(samples, "claims", state="waiting") == 1
     assert value(samples, "oldest_wait_seconds") == 30
+    assert value(samples, "unapproved_claims") == len(ledger.unapproved()) == 1
     assert value(samples, "blocks", layout="visits", retired="no") == 4
     assert value(samples, "head_sequence") == ledger.head().sequence
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from lake.ledger import Ledger
 from spark_mpc.cli_ledger import ledger as command
-from tests.lake.test_ledger import reserve
+from tests.tools.ledgers import reserve
 
 
 def run(*arguments: object) -> Result:

@@ -24,7 +24,7 @@ from lake.ledger.rows import Request
 from lake.ledger.selection import Named
 from lake.scheduling import DPF, AtOnce, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Scheduler
 from spark_mpc.cli_ledger import ledger as command
-from tests.lake.test_ledger import reserve
+from tests.tools.ledgers import reserve
 
 RULE = Blocks.users(2, name="visits")
 FIRST, SECOND = "visits/users-0-of-2", "visits/users-1-of-2"
@@ -274,6 +274,18 @@ def test_approve_tells_what_it_is_for_and_asks(used: Path) -> None:
         assert lines("approve", used, "3", answer="y\n")[-1] == "approved claim 3"
         ledger.arm(claim, b"")
     assert lines("approve", used, "2", "--yes")[-1] == "approved claim 2"
+
+
+def test_what_an_analyst_wrote_cannot_redraw_the_stewards_terminal(path: Path) -> None:
+    with Ledger.create(path, capacity=PureDP("3")) as ledger:
+        ledger.reserve(
+            request_id="r", price=PureDP(2), table="claims", data_version="1\nprice    epsilon=0.01", release_key="r",
+            run_id="run", purpose="\x1b[2J\u202eharmless", lease_seconds=900,
+        )  # fmt: skip
+    for arguments in (["approve", path, "1", "--yes"], ["claims", path], ["show", path]):
+        text = "\n".join(lines(*arguments))
+        assert "1\\nprice    epsilon=0.01" in text
+        assert "\\x1b[2J\\u202eharmless" in text
 
 
 @pytest.mark.parametrize("number", ["1", "99"])

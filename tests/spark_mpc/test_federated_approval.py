@@ -54,7 +54,8 @@ def count(tables: dict[str, lake.Table], ledgers: dict[str, lake.Ledger], spark:
     with mpc.Federation.local(NAMES).session(spark, ledger=ledgers) as study:
         frame = study.contribute("visits", tables, overlap=mpc.DISJOINT)
         release = frame.agg(dp.count().alias("n"), max_rows=1).release(epsilon="500")
-    return int(round(release.df.collect()[0]["n"]))
+    counted: float = release.df.collect()[0]["n"]
+    return round(counted)
 
 
 def test_a_run_waits_for_one_partys_steward(tables: dict[str, lake.Table], spark: SparkSession, tmp_path: Path) -> None:

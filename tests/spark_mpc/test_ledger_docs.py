@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,19 +19,18 @@ from lake.blocks import TIME
 from lake.ledger import Ledger
 from lake.ledger.postgres import is_address
 from spark_mpc.cli_ledger import ledger as command
-from tests.lake.test_ledger import reserve
 from tests.tools.lakes import write_table
+from tests.tools.ledgers import reserve
 
 PAGE = (Path(spark_mpc.__file__).parent.parent / "docs" / "ledger.md").read_text(encoding="utf-8")
-STEPS = re.findall(r"^    spark-mpc ledger (.*)$|^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-STEPS = [(line.split("\n", 1)[0], program) for line, program in STEPS]
+STEPS = re.findall(r"^    spark-mpc ledger ([^\n]*)$|^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 NAME = "claims.ledger"
+TODAY = datetime.now(UTC).date()
 
 
-def carried_out(line: str, server: str) -> None:
+def carry_out(line: str, stands_for: Mapping[str, str]) -> None:
     """One command of the page; what lasts until Ctrl-C is only read, or looks once."""
-    words = shlex.split(line.partition(" > ")[0])
-    words = [server if is_address(word) else word for word in words]
+    words = [stands_for.get(word, word) for word in shlex.split(line.partition(" > ")[0])]
     if words[0] == "metrics":
         command.commands["metrics"].make_context("metrics", words[1:])
         return
@@ -48,23 +47,29 @@ def ask_until(number: int) -> None:
             reserve(ledger, f"asks {len(ledger.entries())}", "0.01")
 
 
-def walk(run_program: Callable[[str], object], server: str, skip: tuple[str, ...] = ()) -> list[str]:
-    """Everything on the page; returns the commands that ran."""
+def walk(run_program: Callable[[str], object], stands_for: Mapping[str, str]) -> list[str]:
+    """Everything on the page but the mirror, which has a test of its own; returns the commands that ran."""
     lines = []
     for line, program in STEPS:
         if program:
             run_program(program)
-        elif line.split()[0] not in skip:
-            carried_out(line, server)
+        elif not line.startswith("mirror "):
+            carry_out(line, stands_for)
             lines.append(line)
     return lines
 
 
 @pytest.fixture
 def server(postgres: PostgresServer) -> str:
-    database, role = postgres.create_database(), "analysts"
-    postgres._execute("CREATE ROLE {}", role)
-    return postgres.url(database, ledger="claims")
+    """The address of a ledger that is to be made; who analyses there has another name than on the page."""
+    return postgres.url(postgres.create_database(), ledger="claims")
+
+
+@pytest.fixture
+def stands_for(server: str, postgres: PostgresServer) -> dict[str, str]:
+    """What the page names, and what is there."""
+    (address,) = {word for line, _ in STEPS for word in shlex.split(line) if is_address(word)}
+    return {address: server, "analysts": postgres.create_role("analysts")}
 
 
 def hold_some(program: str) -> None:
@@ -72,27 +77,29 @@ def hold_some(program: str) -> None:
     with Ledger.open(NAME) as ledger:
         layouts = ledger.layouts()
         rule = layouts[0].rule if layouts else None
-        recent = None if rule is None else date.today().isoformat() <= TIME
+        recent = None if rule is None else TIME.isin(TODAY.isoformat())
         with ledger.claim(rule, recent, demand=PureDP("0.01")):
             pass
 
 
-def test_every_command_of_the_page_runs(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_page_runs(
+    stands_for: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    lines = walk(hold_some, server, skip=("mirror",))
+    lines = walk(hold_some, stands_for)
     assert {line.split()[0] for line in lines} == set(command.commands) - {"mirror"}
 
 
 @pytest.mark.slow
 def test_every_program_of_the_page_runs(
-    spark: SparkSession, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, stands_for: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    days = [date.today() - timedelta(days=ago) for ago in (0, 1, 400)]
+    days = [TODAY - timedelta(days=ago) for ago in (0, 1, 400)]
     rows = [(number, days[number % 3], 100 * number) for number in range(9)]
     write_table(spark, tmp_path / "visits", "patient_id long, admitted date, cost int", rows)
     names: dict[str, object] = {}
-    walk(lambda program: exec(program.replace("/lake", str(tmp_path)), names), server, skip=("mirror",))
+    walk(lambda program: exec(program.replace("/lake", str(tmp_path)), names), stands_for)
     with Ledger.open(NAME) as ledger:
         assert [entry.price for entry in ledger.entries() if entry.release_key][:3] == [
             PureDP(1), PureDP("0.05"), PureDP("0.15"),

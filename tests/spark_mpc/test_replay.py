@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -299,6 +299,19 @@ def test_a_ledger_that_never_paid_is_not_given_the_result(
     assert refused.release is None
     assert "has not paid" in str(refused.error)
     assert fresh.entries() == []
+
+
+def test_a_release_says_that_a_peer_pays_from_another_ledger_than_before(
+    federation: Federation, lakes: Lakes, tables: dict[str, lake.Table], tmp_path: Path
+) -> None:
+    ledgers = make_ledgers(tmp_path, NAMES)
+    assert attempt(federation, ledgers, tables, lakes.spark).error is None
+    fresh = Ledger.create(tmp_path / "fresh.ledger", capacity=dp.PureDP(1000))
+    told = attempt(federation, {**ledgers, "c": fresh}, tables, lakes.spark, recipients=("a",)).release
+    assert told is not None
+    (notice,) = told.notices
+    assert notice.startswith(f"c pays from a ledger that a has never seen, {fresh.ledger_id}")
+    assert str(told).endswith(notice)
 
 
 def test_the_answer_of_a_release_is_a_stored_table(lakes: Lakes, tmp_path: Path) -> None:
