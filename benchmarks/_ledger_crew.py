@@ -15,6 +15,7 @@ import os
 import pickle
 import random
 import signal
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, NoReturn
@@ -53,20 +54,20 @@ class Crew:
         faults: how often an exception was thrown into a transaction.
         problems: what was found wrong, in words.
         jobs: every request, by its id.
+        fuse: of both processes.
         priced: a price of so many parts, of the ledger's kind.
         acknowledge: told of every job before a step (with the step in `doing`) and after it.
     """
 
-    def __init__(self, where: str, seed: int, fuse: Fuse | None = None) -> None:
+    def __init__(self, where: str, seed: int) -> None:
         """Make a ledger.
 
         Args:
             where: a path or an address that is free.
             seed: of everything that is chosen.
-            fuse: of both processes.
         """
         self.random = random.Random(seed)
-        self.fuse = fuse or Fuse()
+        self.fuse = Fuse()
         self.clock = Clock()
         self.operations = self.crashes = self.faults = 0
         self.problems: list[str] = []
@@ -76,8 +77,8 @@ class Crew:
         self._create()
         self._beside = store_of(where, self.clock)
         self._auditor = Auditor(self._beside)
-        self._ledgers: list[Ledger] = []
-        self.reopen()
+        self._processes: list[tuple[Faulty, Ledger]] = []
+        self.start()
 
     def _create(self) -> None:
         capacity, self.priced = _KINDS[self.random.randrange(len(_KINDS))]
@@ -114,7 +115,8 @@ class Crew:
                 job.doing = ""
             except Abandoned:
                 self.crashes += 1
-                self.reopen()
+                self._processes = [one for one in self._processes if one[0] is not self._at_work]
+                self.start()
                 self.check()
             except Thrown:
                 self.faults += 1
@@ -127,20 +129,22 @@ class Crew:
         self._at_work.close()
         raise Abandoned
 
-    def reopen(self) -> None:
-        """Processes that died start again; starting, they may die again."""
-        while True:
+    def start(self) -> None:
+        """Start processes until there are two; starting, they may die again."""
+        while len(self._processes) < 2:
+            self._at_work = Faulty(store_of(self._where, self.clock), self.fuse)
             try:
-                self._ledgers = [self._opened() for _ in range(2)]
+                self._processes.append((self._at_work, _opened(self._at_work)))
             except (Abandoned, Thrown):
                 self.crashes += 1
-            else:
-                return
+                self._at_work.close()
 
     def leave(self) -> None:
         """Close every connection."""
-        for store in (*self._ledgers, self._beside):
+        for store, _ in self._processes:
             store.close()
+        self._processes.clear()
+        self._beside.close()
 
     def killed(self, operations: int, points: int) -> None:
         """Let a process take steps until it is killed at a point, then take over from it."""
@@ -154,10 +158,13 @@ class Crew:
         with os.fdopen(reader, "rb") as heard:
             self._take_over(heard)
         _, status = os.waitpid(child, 0)
-        self.crashes += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        if status == signal.SIGKILL:
+            self.crashes += 1
+        elif status:
+            self.problems.append(f"a process ended with status {status}; it says why")
         self._beside = store_of(self._where, self.clock)
         self._auditor.move_to(self._beside)
-        self.reopen()
+        self.start()
         self.check()
         for job in [job for job in self.jobs.values() if job.doing]:
             self.step(job, job.doing)
@@ -166,10 +173,12 @@ class Crew:
         self.random = random.Random(seed)
         self.acknowledge = lambda job: _send(writer, (job, self.clock.now, self.clock.latest))
         try:
-            self.reopen()
+            self.start()
             self.work(operations, points=points, effects=(kill,))
-        finally:
+        except BaseException:
+            traceback.print_exc()
             os._exit(1)
+        os._exit(0)
 
     def _take_over(self, heard: IO[bytes]) -> None:
         with suppress(EOFError, pickle.UnpicklingError):  # its last word may be half a word
@@ -177,13 +186,6 @@ class Crew:
                 job, self.clock.now, self.clock.latest = pickle.load(heard)
                 self.operations += not job.doing
                 self.jobs[job.request.request_id] = job
-
-    def _opened(self) -> Ledger:
-        self._at_work = Faulty(store_of(self._where, self.clock), self.fuse)
-        ledger = Ledger(self._at_work)
-        with ledger.books() as books:
-            books.settle()
-        return ledger
 
     # --- what is looked at
 
@@ -210,7 +212,7 @@ class Crew:
         for job in [job for job in self.jobs.values() if job.known == "armed"]:
             self.step(job, "commit")
         self.clock.move(10 * _DAY)
-        self._ledgers[0].balance()
+        self._processes[0][1].balance()
         self.check()
         look = self._auditor.look()
         stuck = [number for number, state in look.states.items() if state in ("waiting", "reserved", "armed")]
@@ -257,10 +259,7 @@ class Crew:
     @property
     def _ledger(self) -> Ledger:
         """One of the two processes."""
-        ledger = self.random.choice(self._ledgers)
-        store = ledger._store
-        assert isinstance(store, Faulty)
-        self._at_work = store
+        self._at_work, ledger = self.random.choice(self._processes)
         return ledger
 
     def _ask(self, job: Job) -> None:
@@ -332,6 +331,14 @@ _KINDS: tuple[tuple[Budget, Callable[[int], Budget]], ...] = (
     (ApproxDP(1, "1/1000"), lambda parts: ApproxDP(f"{parts}/700", f"{parts}/900000")),
     (RenyiDP({2: 1, 4: "1/2"}), lambda parts: RenyiDP({2: f"{parts}/400", 4: f"{parts}/700"})),
 )
+
+
+def _opened(store: Faulty) -> Ledger:
+    """What `Ledger.open` does, on this store."""
+    ledger = Ledger(store)
+    with ledger.books() as books:
+        books.settle()
+    return ledger
 
 
 def _send(pipe: int, message: object) -> None:

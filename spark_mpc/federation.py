@@ -16,6 +16,7 @@ from pyspark.sql import SparkSession
 from dp.errors import InvalidArgument
 from dp.execution.local import LONG_CELLS
 from lake.blocks import Selector
+from lake.blocks.cut import HoldsBlocks
 from lake.ledger.heads import WitnessedLedger
 from lake.policy import Policy
 from lake.table import Table
@@ -187,7 +188,7 @@ class Study:
         table: Table | Mapping[str, Table],
         *,
         overlap: Overlap | None = None,
-        blocks: Selector | None = None,
+        blocks: Selector | HoldsBlocks | None = None,
     ) -> FederatedFrame:
         """Bring a table of one's own into the study; the others' parts of it stay secret.
 
@@ -197,8 +198,8 @@ class Study:
             overlap: at how many parties one privacy unit may have rows; enters the sensitivity. Default: at all of
                 them. `mpc.DISJOINT` if the parties' units are known to differ; a wrong declaration voids the
                 guarantee for units that are at more parties.
-            blocks: of a table that is cut into private blocks, which of them; each party's ledger pays of its own.
-                None: all that exist in its version.
+            blocks: of a table that is cut into private blocks, which of them, or the claim that holds them; each
+                party's ledger pays of its own. None: all that exist in its version.
 
         Raises:
             InvalidArgument: the session is not open, or not one table for every party of this process.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,8 +85,16 @@ STEPS = (
 )
 
 
-def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, epsilon: Fraction) -> dp.Release:
-    """Claim, ask and pay; a lost race is tried again, and what this step had released before is free.
+def released(
+    step: Step,
+    pipeline: str,
+    table: lake.Table,
+    ledger: lake.Ledger,
+    epsilon: Fraction,
+    *,
+    granted: Callable[[Step], None],
+) -> dp.Release:
+    """Claim, ask and pay; a lost race is tried again, and what was released before is free.
 
     Args:
         step: which.
@@ -94,11 +102,15 @@ def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, 
         table: what it reads, block by block.
         ledger: which pays.
         epsilon: of each block.
+        granted: called with the claim in hand.
 
     Raises:
         BudgetExceeded: no budget came free in time.
     """
+    query = step.ask(table.private(step.days))
     for attempt in range(_TRIES):
+        if query.explain(epsilon, ledger=ledger).free_from is not None:
+            return query.release(epsilon, ledger=ledger)
         try:
             with ledger.claim(
                 table.blocks,
@@ -110,11 +122,10 @@ def released(step: Step, pipeline: str, table: lake.Table, ledger: lake.Ledger, 
                 request_id=f"{pipeline}/{step.name}/{attempt}",
                 lease_seconds=_LEASE_SECONDS,
             ) as claim:
+                granted(step)
                 return step.ask(table.private(claim)).release(epsilon, ledger=claim)
-        except lake.ClaimLost:  # made by an earlier run, which ended: if it released its answer, that is free
-            query = step.ask(table.private(step.days))
-            if query.explain(epsilon, ledger=ledger).free_from is not None:
-                return query.release(epsilon, ledger=ledger)
+        except lake.ClaimLost:
+            continue  # made by an earlier run, and ended
         except dp.BudgetExceeded:
             click.echo(f"  {step.name}: not granted in time, attempt {attempt + 1}")
     raise dp.BudgetExceeded(f"step {step.name!r} found no budget in {_TRIES} attempts: ask the steward")
@@ -136,7 +147,7 @@ def run(spark: SparkSession, folder: Path, epsilon: Fraction, pipeline: str, cra
     with open_ledger(folder) as ledger:
         rival = _rival(folder)
         for step in STEPS:
-            release = released(_deadly(step) if step.name == crash else step, pipeline, table, ledger, epsilon)
+            release = released(step, pipeline, table, ledger, epsilon, granted=_die if step.name == crash else _live)
             click.echo(f"\n{step.name}: {'free, answered from the ledger' if release.paid_before else 'paid'}")
             step.tell(release)
         rival.join()
@@ -173,13 +184,13 @@ def _rival(folder: Path) -> threading.Thread:
     return thread
 
 
-def _deadly(step: Step) -> Step:
-    def ask(stays: dp.PrivateFrame) -> dp.PrivateQuery:
-        click.echo(f"  {step.name}: killed with its claim in hand")
-        os.kill(os.getpid(), signal.SIGKILL)
-        return step.ask(stays)
+def _live(_step: Step) -> None:
+    """Go on."""
 
-    return replace(step, ask=ask)
+
+def _die(step: Step) -> None:
+    click.echo(f"  {step.name}: killed with its claim in hand")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _show(ledger: lake.Ledger) -> None:

@@ -111,9 +111,14 @@ class OpenClaim(WitnessedLedger):
         return self._sum("reserved")
 
     def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
-        """What a query on all of its blocks, or on some of them, may cost: the least that is left of any."""
-        held = self._ledger.poll(self.number).held
-        return least(amount for block, amount in held.items() if block in (blocks or held))
+        """What a query on all of its blocks, or on some of them, may cost: the least that is left of any.
+
+        Once the claim has ended that is nothing.
+        """
+        row = self._ledger.poll(self.number)
+        if row.state != "reserved":
+            return summed((), self._capacity)
+        return least(amount for block, amount in row.held.items() if block in (blocks or row.held))
 
     def entries(self) -> list[Entry]:
         """The claims of the queries under it, oldest first."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from lake.scheduling.problem import Bools, Floats, Ints, Supply, Waiting
 
-__all__ = ["by_dominant_share"]
+__all__ = ["by_dominant_share", "dominant_shares"]
 
 
 def by_dominant_share(supply: Supply, waiting: Waiting) -> Ints:
@@ -29,6 +29,11 @@ def by_dominant_share(supply: Supply, waiting: Waiting) -> Ints:
     rank += _moved_up(rank, np.maximum.reduceat(shares, waiting.first[:-1]))
     _break_ties(rank, shares, waiting)
     return np.argsort(rank, kind="stable")
+
+
+def dominant_shares(supply: Supply, waiting: Waiting) -> Floats:
+    """Of every claim, the greatest part of the capacity of any of its blocks that it asks for, (n,)."""
+    return np.maximum.reduceat(_shares(supply, waiting), waiting.first[:-1]) if len(waiting) else np.zeros(0)
 
 
 def _shares(supply: Supply, waiting: Waiting) -> Floats:

@@ -129,6 +129,8 @@ class Waiting:
 
     def taken(self, claims: Ints) -> Waiting:
         """Some of the claims, in the order given."""
+        if _is_everybody(claims, len(self)):
+            return self
         pairs, first = self.pairs(claims)
         return Waiting(self.number[claims], self.weight[claims], first, self.block[pairs], self.demand[pairs])
 
@@ -153,9 +155,14 @@ class Waiting:
         """
         if not len(claims):
             return claims
-        pairs, first = self.pairs(claims)
-        room = enough(self.demand[pairs], available[self.block[pairs]], fits)
-        return claims[np.logical_and.reduceat(room, first[:-1])]
+        asked = self.taken(claims)
+        room = enough(asked.demand, available[asked.block], fits)
+        return claims[np.logical_and.reduceat(room, asked.first[:-1])]
+
+
+def _is_everybody(claims: Ints, n: int) -> bool:
+    """Whether these are all claims in the order in which they are stored: then there is nothing to copy."""
+    return len(claims) == n and bool((claims == np.arange(n)).all())
 
 
 def _require_range(parameter: str, values: Ints, least: int, most: int) -> None:

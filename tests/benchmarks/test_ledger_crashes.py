@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +23,7 @@ from dp.accounting.budget import PureDP
 from lake.ledger import Ledger
 from lake.ledger.rows import Request
 from lake.ledger.selection import Named
+from tests.benchmarks.test_cli import quick_records
 from tests.tools.ledgers import Clock, Place, reserve
 
 STEPS = ("ask", "look", "renew", "arm", "commit")
@@ -60,7 +62,7 @@ def points_of(crew: Crew, step: str, begin: Callable[[], Job], effect: Callable[
 def test_every_step_can_go_wrong_at_every_statement(new_place: Place, how: str) -> None:
     crew = Crew(new_place(), seed=4)
     effect = crew.abandon if how == "abandon" else throw
-    count = {step: points_of(crew, step, lambda step=step: lived(crew, step), effect) for step in STEPS}
+    count = {step: points_of(crew, step, partial(lived, crew, step), effect) for step in STEPS}
     count["give_back"] = points_of(crew, "give_back", lambda: lived(crew, "renew"), effect)
     count["within"] = points_of(crew, "ask", lambda: small(crew, lived(crew, "renew")), effect)
     crew.finish()
@@ -96,6 +98,16 @@ def test_processes_that_are_really_killed(new_place: Place) -> None:
         outcome = pool.submit(killed, new_place(), 3, 8).result()
     assert outcome.problems == ()
     assert outcome.crashes == 8
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("postgres")  # skipped where there is none
+def test_the_benchmark_finds_no_violation_on_either_store() -> None:
+    records = quick_records("ledger_crashes")
+    assert [record["case"] for record in records] == [
+        f"{store}, {how}" for store in ("sqlite", "postgresql") for how in ("abandoned", "killed")
+    ]
+    assert all(record["violations"] == 0 and record["crashes"] > 0 for record in records)
 
 
 # --- what would go unnoticed otherwise

@@ -314,8 +314,9 @@ class Model:
                 "arrivals": Fraction(arrivals, max(number, 1)),
                 "time": Fraction(milliseconds, 1000 * max(number, 1)),
             }[rule]
-            if min(block.share + more, 1) > block.share:
-                block.share = min(block.share + more, Fraction(1))
+            share = min(block.share + more, Fraction(1))
+            if share > block.share:
+                block.share = share
                 block.shared_at += milliseconds / 1000
 
     def _pass(self, states: Mapping[int, str]) -> None:

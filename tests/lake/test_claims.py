@@ -34,6 +34,7 @@ def test_what_is_claimed_is_held_and_comes_back(visits: Ledger) -> None:
         assert (claim.capacity, claim.remaining()) == (PureDP("0.3"), PureDP("0.3"))
         assert {parts(visits, day) for day in DAYS} == {("0", "7/10", "3/10", "0")}
     assert {parts(visits, day) for day in DAYS} == {("0", "1", "0", "0")}
+    assert claim.remaining() == PureDP(0)
 
 
 def test_a_claim_without_blocks_is_on_the_whole(visits: Ledger) -> None:
@@ -90,6 +91,7 @@ def test_the_amounts_of_a_claim_on_unequal_blocks(visits: Ledger) -> None:
     demand = {DAYS[0]: PureDP("0.2"), DAYS[1]: PureDP("0.5")}
     with visits.claim(VISITS, TIME < "1970-01-10", demand=demand) as claim:
         assert (claim.capacity, claim.remaining()) == (PureDP("0.5"), PureDP("0.2"))
+        assert claim.remaining(DAYS[1:2]) == PureDP("0.5")
         claim.arm(pay(claim, "q", "0.5", DAYS[1]), b"")
         assert claim.remaining() == PureDP(0)  # of a query on both
         claim.arm(pay(claim, "r", "0.2", DAYS[0]), b"")

@@ -163,6 +163,7 @@ def test_export_names_it(ledger: Ledger) -> None:
     ]
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -310,7 +310,7 @@ def store_of(where: str, clock: Clock) -> Store:
 def test_the_ledger_does_what_the_model_says(new_place: Place) -> None:
     examples = 15 if is_address(new_place()) else 80
     run_state_machine_as_test(
-        lambda: LedgerMachine(new_place),
+        lambda: LedgerMachine(new_place),  # type: ignore[arg-type]  # it calls it, whatever it is
         settings=settings(
             max_examples=examples,
             stateful_step_count=60,

@@ -75,6 +75,7 @@ prices = st.builds(lambda a, b, c: RenyiDP({"3/2": a, 2: b, 4: c}), amounts, amo
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(prices, st.sampled_from(["reserve", "arm", "release"])), max_size=8))
 @settings(deadline=None, max_examples=25)
 def test_the_balance_is_exact_and_what_stands_fits_at_some_order(steps: list[tuple[RenyiDP, str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
@@ -75,7 +76,27 @@ def test_the_same_days_are_free_and_other_days_are_not(
 def test_a_used_up_day_at_one_party_stops_the_run_at_all(
     spark: SparkSession, tables: dict[str, lake.Table], ledgers: dict[str, lake.Ledger]
 ) -> None:
-    with ledgers["b"].claim(DAYS, lake.TIME == "2026-03-02", demand=dp.PureDP("5.5")):
-        with pytest.raises(dp.SparkMpcError, match=r"remaining epsilon=9\.5.*days/2026-03-02"):
-            count(spark, tables, ledgers, FIRST_TWO)
+    with (
+        ledgers["b"].claim(DAYS, lake.TIME == "2026-03-02", demand=dp.PureDP("5.5")),
+        pytest.raises(dp.SparkMpcError, match=r"remaining epsilon=9\.5.*days/2026-03-02"),
+    ):
+        count(spark, tables, ledgers, FIRST_TWO)
     assert [set(consumed(ledger).values()) for ledger in ledgers.values()] == [{dp.PureDP(0)}] * 3
+
+
+def test_a_claim_at_each_party_pays_for_a_joint_query(
+    spark: SparkSession, tables: dict[str, lake.Table], ledgers: dict[str, lake.Ledger]
+) -> None:
+    with ExitStack() as stack:
+        claims = {
+            name: stack.enter_context(ledger.claim(DAYS, FIRST_TWO, demand=dp.PureDP(12)))
+            for name, ledger in ledgers.items()
+        }
+        with mpc.Federation.local(NAMES).session(spark, ledger=claims) as study:
+            frame = study.contribute("visits", tables, blocks=claims["a"])
+            release = frame.agg(dp.count().alias("n")).release(epsilon=PRICE)
+        assert abs(float(release.df.first()["n"]) - 600) < 30  # type: ignore[index]
+        assert [claim.remaining() for claim in claims.values()] == [dp.PureDP(2)] * 3
+    for ledger in ledgers.values():
+        assert set(consumed(ledger).values()) == {dp.PureDP(10)}
+        assert not any(state.acquired.amounts["epsilon"] for state in ledger.blocks())

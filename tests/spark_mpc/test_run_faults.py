@@ -27,6 +27,7 @@ from spark_mpc.sums.additive import Additive
 from spark_mpc.sums.task import QueryTask
 from spark_mpc.talk import exchange, public_reason
 from spark_mpc.transport import RENDEZVOUS, MemoryHub
+from spark_mpc.witness import tell_heads
 from tests.tools.federations import at_once
 from tests.tools.sparkless import PaidLedger, sparkless_source
 from tests.tools.studies import Wire, all_at_once, memory_parties
@@ -109,7 +110,7 @@ def test_who_dies_before_it_fetched_a_stored_release_keeps_it_from_nobody() -> N
     def dies(party: Party) -> None:
         greeting = greet(party, TASK, sparkless_source())
         party.transport.begin(greeting.run)
-        agree(party, TASK, greeting)
+        tell_heads(party, greeting.run, "ready", agree(party, TASK, greeting).ledgers)
         party.transport.close()
         died.set()
 
