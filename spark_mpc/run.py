@@ -102,7 +102,7 @@ def run_party(party: Party, task: Task, source: Source, staging: str | None) -> 
         agreement = agree(party, task, greeting)
         notices = other_ledgers(party, agreement.ledgers)
         if agreement.holders:
-            tell_heads(party, agreement.run, "ready", agreement.ledgers)
+            tell_heads(party, agreement.run, "ready", party.ledger.head(), agreement.ledgers)
             stored = _fetched(party, task, agreement)
         else:
             stored = _contributed(party, task, source, agreement, staging)
@@ -145,9 +145,10 @@ def _contributed(
             claim = _prepared_and_armed(
                 party, task, source, agreement, lambda exact: joint.prepare(exact.staged(directory))
             )
+        armed = party.ledger.head()
         party.enter("open")
         # every party's veto ends here: with an upload of its own it would have one, with shares it has not
-        tell_heads(party, agreement.run, "armed", agreement.ledgers)
+        tell_heads(party, agreement.run, "armed", armed, agreement.ledgers)
         return _opened(party, agreement, claim, joint)
 
 
@@ -198,7 +199,7 @@ def _prepared_and_armed(
 def _ready(party: Party, agreement: Agreement) -> None:
     """Nobody arms before everybody can, and before every ledger contains what the others have seen of it."""
     party.enter("ready")
-    tell_heads(party, agreement.run, "ready", agreement.ledgers)
+    tell_heads(party, agreement.run, "ready", party.ledger.head(), agreement.ledgers)
 
 
 def _opened(party: Party, agreement: Agreement, claim: Claim, joint: Joint) -> StoredRelease | None:

@@ -61,8 +61,16 @@ def other_ledgers(party: Party, ledgers: Mapping[str, str]) -> tuple[str, ...]:
     return notices
 
 
-def tell_heads(party: Party, run: bytes, step: str, ledgers: Mapping[str, str]) -> None:
-    """Tell every peer where this party's ledger ends now, and keep where theirs do."""
-    answers = exchange(party.transport, run, step, head_to_bytes(party.ledger.head()), HEAD_BYTES)
+def tell_heads(party: Party, run: bytes, step: str, head: Head, ledgers: Mapping[str, str]) -> None:
+    """Tell every peer where this party's ledger ends now, and keep where theirs do.
+
+    Args:
+        party: who tells.
+        run: the attempt.
+        step: the message's label.
+        head: of this party's ledger.
+        ledgers: the id of every party's.
+    """
+    answers = exchange(party.transport, run, step, head_to_bytes(head), HEAD_BYTES)
     heads = {peer: head_from_bytes(data, peer) for peer, data in answers.items()}
-    party.ledger.keep_heads([PeerHead(peer, ledgers[peer], head) for peer, head in heads.items()])
+    party.ledger.keep_heads([PeerHead(peer, ledgers[peer], theirs) for peer, theirs in heads.items()])

@@ -10,7 +10,7 @@ each standing on those before it:
     granting     claims in a given order, each granted if it fits
     dominance    claims in the order of their dominant shares
     fairness     the max-min share of every waiter of a block
-    packing      which order of a block to spend, and what a claim costs there
+    packing      which order of a block to spend, what a claim costs there, the greatest weight per cost first
     schedulers   first come first served, round robin, DPF, DPack
     settings     schedulers to and from JSON
 """

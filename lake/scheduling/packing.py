@@ -1,60 +1,75 @@
-"""Which order of a block to spend, and what a claim costs there: the heart of DPack."""
+"""The pass of DPack: which order of a block to spend, what a claim costs there, and the greatest weight per cost first."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lake.scheduling.problem import Bools, Floats, Ints, Supply, Waiting, grouped
+from lake.scheduling.granting import grant_in_order, sums
+from lake.scheduling.problem import Bools, Floats, Ints, Supply, Waiting, among, enough, grouped
 
-__all__ = ["Packing"]
+__all__ = ["grant_packed"]
 
 _DIGITS = 2.0**32
 
 
-class Packing:
-    """What competing claims cost; fewer of them compete from one computation to the next.
+def grant_packed(supply: Supply, available: Ints, waiting: Waiting, most: int) -> Ints:
+    """Grant those whom nobody opposes; then by weight per cost, until nobody fits.
 
     Args:
         supply: the blocks.
-        waiting: the claims, by arrival.
+        available: what they have, (B, A); what is granted is taken out of it, at every amount.
+        waiting: the claims, by arrival, each of which fits alone.
+        most: compute costs afresh after so many grants.
 
+    Returns:
+        The indices that are granted, in order.
+
+    Guarantees:
+        Nothing that still fits is left. Efficiencies that agree in the first 32 binary digits count as equal.
     Cost:
-        Each `by_efficiency` sorts the pairs that are left, once at each order.
+        Each computation of costs sorts the pairs that are left, once at each order.
     """
+    granted = [grant_in_order(supply, available, waiting, _unopposed(supply, available, waiting))]
+    left = np.flatnonzero(~among(len(waiting), granted[0]))
+    while len(left):
+        order = left[_by_efficiency(supply, waiting.taken(left), available)]
+        granted.append(grant_in_order(supply, available, waiting, order, most))
+        left = left[~among(len(waiting), granted[-1])[left]]
+        left = waiting.fitting(left, available, supply.fits)
+    return np.concatenate(granted)
 
-    def __init__(self, supply: Supply, waiting: Waiting) -> None:
-        self._waiting = waiting
-        chooses = supply.fits == "any" and supply.capacity.shape[1] > 1
-        self._orders = np.flatnonzero((supply.available > 0).any(axis=0)) if chooses else np.arange(0)
 
-    def by_efficiency(self, claims: Ints, available: Ints) -> Ints:
-        """The claims, the greatest weight per cost first, then by arrival.
+def _unopposed(supply: Supply, available: Ints, waiting: Waiting) -> Ints:
+    """The claims all of whose blocks have room for all of the claims together."""
+    if not len(waiting):
+        return np.arange(0)
+    blocks, place, total = sums(waiting.block, waiting.demand)
+    plenty = enough(total, available[blocks], supply.fits)[place]
+    return np.flatnonzero(np.logical_and.reduceat(plenty, waiting.first[:-1]))
 
-        A claim costs, on each of its blocks, the part of what is available that it asks for: of every amount, or at
-        the block's best orders where it may choose; the sum over its blocks.
 
-        Args:
-            claims: those that compete, ascending, at least one.
-            available: what the blocks have, (B, A).
+def _by_efficiency(supply: Supply, waiting: Waiting, available: Ints) -> Ints:
+    """The claims, at least one, the greatest weight per cost first, then as they come.
 
-        Guarantees:
-            Efficiencies that agree in the first 32 binary digits count as equal.
-        """
-        waiting = self._waiting.taken(claims)
-        counting = self._best_orders(waiting, available) if len(self._orders) else available > 0
-        cost = np.add.reduceat(_pair_costs(waiting, available, counting), waiting.first[:-1])
-        efficiency = np.divide(waiting.weight, cost, out=np.full(len(cost), np.inf), where=cost > 0)
-        return claims[np.argsort(-_shortened(efficiency), kind="stable")]
+    A claim costs, on each of its blocks, the part of what is available that it asks for: of every amount, or at the
+    block's best orders where it may choose; the sum over its blocks.
+    """
+    chooses = supply.fits == "any" and available.shape[1] > 1
+    counting = _best_orders(waiting, available) if chooses else available > 0
+    cost = np.add.reduceat(_pair_costs(waiting, available, counting), waiting.first[:-1])
+    efficiency = np.divide(waiting.weight, cost, out=np.full(len(cost), np.inf), where=cost > 0)
+    return np.argsort(-_shortened(efficiency), kind="stable")
 
-    def _best_orders(self, waiting: Waiting, available: Ints) -> Bools:
-        """Of every block, the orders at which the most weight fits; all of them if several do, (B, A)."""
-        weights = np.full(available.shape, -1.0)
-        lengths = np.bincount(waiting.block, minlength=len(available))
-        blocks = np.flatnonzero(lengths)
-        for order in self._orders.tolist():
-            weights[blocks, order] = _greatest_weights(waiting, order, lengths[blocks], available[blocks, order])
-        best: Bools = (weights == weights.max(axis=1, keepdims=True)) & (available > 0)
-        return best
+
+def _best_orders(waiting: Waiting, available: Ints) -> Bools:
+    """Of every block, the orders at which the most weight fits; all of them if several do, (B, A)."""
+    weights = np.full(available.shape, -1.0)
+    lengths = np.bincount(waiting.block, minlength=len(available))
+    blocks = np.flatnonzero(lengths)
+    for order in np.flatnonzero((available > 0).any(axis=0)).tolist():
+        weights[blocks, order] = _greatest_weights(waiting, order, lengths[blocks], available[blocks, order])
+    best: Bools = (weights == weights.max(axis=1, keepdims=True)) & (available > 0)
+    return best
 
 
 def _greatest_weights(waiting: Waiting, order: int, lengths: Ints, available: Ints) -> Floats:

@@ -72,6 +72,13 @@ def grouped(groups: Ints) -> Ints:
     return np.argsort(groups.astype(np.uint16) if narrow else groups, kind="stable")
 
 
+def among(n: int, claims: Ints) -> Bools:
+    """Of n claims, which are these."""
+    found = np.zeros(n, dtype=bool)
+    found[claims] = True
+    return found
+
+
 @dataclass(frozen=True)
 class Waiting:
     """The claims that wait: each wants all of its blocks or none. The order in which they are stored means nothing.

@@ -10,9 +10,9 @@ import numpy as np
 from dp.errors import InvalidArgument
 from lake.scheduling.dominance import by_dominant_share, dominant_shares
 from lake.scheduling.fairness import covered
-from lake.scheduling.granting import grant_in_order, sums
-from lake.scheduling.packing import Packing
-from lake.scheduling.problem import Bools, Ints, Supply, Waiting, enough
+from lake.scheduling.granting import grant_in_order
+from lake.scheduling.packing import grant_packed
+from lake.scheduling.problem import Ints, Supply, Waiting, among
 from lake.scheduling.unlocking import AtOnce, Unlocking
 
 __all__ = ["DPF", "DPack", "FirstComeFirstServed", "RoundRobin", "Scheduler"]
@@ -151,25 +151,13 @@ class DPack:
         fair = grant_in_order(supply, available.copy(), claims, by_dominant_share(supply, claims))
         if len(fair) == len(claims):
             return stored[fair]
-        packed = self._packed(supply, available, claims)
+        packed = grant_packed(supply, available, claims, self.interval(claims))
         return stored[packed if self._prefers(packed, fair, supply, claims) else fair]
-
-    def _packed(self, supply: Supply, available: Ints, claims: Waiting) -> Ints:
-        """The paper's pass, after those whom nobody opposes."""
-        packing, left = Packing(supply, claims), np.arange(len(claims))
-        most = self.interval(claims)
-        granted = [grant_in_order(supply, available, claims, _unopposed(supply, available, claims))]
-        left = _others(left, granted[-1])
-        while len(left):
-            order = packing.by_efficiency(left, available)
-            granted.append(grant_in_order(supply, available, claims, order, most))
-            left = claims.fitting(_others(left, granted[-1]), available, supply.fits)
-        return np.concatenate(granted)
 
     def _prefers(self, packed: Ints, fair: Ints, supply: Supply, claims: Waiting) -> bool:
         """Whether the packed claims are worth more than the fair ones, and displace none that is less greedy."""
         weight = claims.weight
-        ours, theirs = _among(len(claims), packed), _among(len(claims), fair)
+        ours, theirs = among(len(claims), packed), among(len(claims), fair)
         gained, displaced = ours & ~theirs, theirs & ~ours
         if not weight[gained].sum() > weight[displaced].sum():
             return False
@@ -196,24 +184,3 @@ def _that_fit(supply: Supply, waiting: Waiting) -> tuple[Waiting, Ints, Ints]:
     claims, stored = waiting.in_order()
     fitting = claims.fitting(np.arange(len(claims)), supply.available, supply.fits)
     return claims.taken(fitting), stored[fitting], supply.available.copy()
-
-
-def _unopposed(supply: Supply, available: Ints, waiting: Waiting) -> Ints:
-    """The claims all of whose blocks have room for all of the claims together."""
-    if not len(waiting):
-        return np.arange(0)
-    blocks, place, total = sums(waiting.block, waiting.demand)
-    plenty = enough(total, available[blocks], supply.fits)[place]
-    return np.flatnonzero(np.logical_and.reduceat(plenty, waiting.first[:-1]))
-
-
-def _others(claims: Ints, without: Ints) -> Ints:
-    """Claims, ascending, but for some of them."""
-    return claims[~_among(int(claims[-1]) + 1, without)[claims]] if len(claims) else claims
-
-
-def _among(n: int, claims: Ints) -> Bools:
-    """Of n claims, which are these."""
-    found = np.zeros(n, dtype=bool)
-    found[claims] = True
-    return found

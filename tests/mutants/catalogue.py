@@ -741,7 +741,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "opened before every ledger has armed",
         (20, 27),
         "spark_mpc/run.py",
-        'tell_heads(party, agreement.run, "armed", agreement.ledgers)',
+        'tell_heads(party, agreement.run, "armed", armed, agreement.ledgers)',
         "pass",
         ("tests/spark_mpc/test_federated_rep3.py",),
     ),

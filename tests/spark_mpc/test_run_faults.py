@@ -110,7 +110,8 @@ def test_who_dies_before_it_fetched_a_stored_release_keeps_it_from_nobody() -> N
     def dies(party: Party) -> None:
         greeting = greet(party, TASK, sparkless_source())
         party.transport.begin(greeting.run)
-        tell_heads(party, greeting.run, "ready", agree(party, TASK, greeting).ledgers)
+        agreement = agree(party, TASK, greeting)
+        tell_heads(party, greeting.run, "ready", party.ledger.head(), agreement.ledgers)
         party.transport.close()
         died.set()
 

@@ -93,14 +93,19 @@ def numbers(claims: Iterable[Claim]) -> list[int]:
     return [claim.number for claim in claims]
 
 
-def dpf(problem: Problem) -> list[int]:
-    def share(block: int, wanted: Amounts) -> Fraction | float:
-        parts = [Fraction(d, whole) for d, whole in zip(wanted, problem.capacity[block], strict=True) if whole]
-        excess = any(d and not whole for d, whole in zip(wanted, problem.capacity[block], strict=True))
-        return math.inf if excess and problem.fits == "every" else max(parts, default=Fraction(0))
+def share(problem: Problem, block: int, wanted: Amounts) -> Fraction | float:
+    parts = [Fraction(d, whole) for d, whole in zip(wanted, problem.capacity[block], strict=True) if whole]
+    excess = any(d and not whole for d, whole in zip(wanted, problem.capacity[block], strict=True))
+    return math.inf if excess and problem.fits == "every" else max(parts, default=Fraction(0))
 
+
+def dominant_share(problem: Problem, claim: Claim) -> Fraction | float:
+    return max(share(problem, block, wanted) for block, wanted in claim.wants.items())
+
+
+def dpf(problem: Problem) -> list[int]:
     def key(claim: Claim) -> list[Fraction | float]:
-        shares = sorted((share(b, wanted) for b, wanted in claim.wants.items()), reverse=True)
+        shares = sorted((share(problem, b, wanted) for b, wanted in claim.wants.items()), reverse=True)
         return shares + [Fraction(0)] * (len(problem.capacity) - len(shares))
 
     order = sorted(by_arrival(problem.claims), key=key)
@@ -163,7 +168,7 @@ def efficiency(problem: Problem, claims: list[Claim], left: list[Amounts]) -> Ca
     return of
 
 
-def dpack(problem: Problem, every: int) -> list[int]:
+def packed(problem: Problem, every: int) -> list[int]:
     left = list(problem.available)
     claims = [c for c in by_arrival(problem.claims) if fits_all(c, left, problem.fits)]
     combine = all if problem.fits == "every" else any
@@ -178,6 +183,17 @@ def dpack(problem: Problem, every: int) -> list[int]:
         granted += in_turn(problem, sorted(claims, key=lambda c: -of(c)), left, every)
         claims = [c for c in claims if c not in granted and fits_all(c, left, problem.fits)]
     return numbers(granted)
+
+
+def dpack(problem: Problem, every: int, *, at_once: bool = True) -> list[int]:
+    ours, theirs = packed(problem, every), dpf(problem)
+    by_number = {claim.number: claim for claim in problem.claims}
+    gained, displaced = ([by_number[n] for n in set(a) - set(b)] for a, b in ((ours, theirs), (theirs, ours)))
+    if sum(c.weight for c in gained) <= sum(c.weight for c in displaced):
+        return theirs
+    greed = max(dominant_share(problem, c) / c.weight for c in gained)
+    least = min((dominant_share(problem, c) / c.weight for c in displaced), default=math.inf)
+    return ours if at_once or greed <= least else theirs
 
 
 def problems(fits: Fits | None = None) -> st.SearchStrategy[Problem]:

@@ -44,7 +44,7 @@ def test_amounts_without_a_common_denominator_in_64_bits_are_rounded_against_the
 amounts = st.fractions(0, 1, max_denominator=10**9)
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.lists(amounts, min_size=1, max_size=6), amounts, st.integers(0, 3))
 def test_what_fits_in_grains_fits_exactly(demands, available, kilo):
     claims = [{"epsilon": demand} for demand in demands]
@@ -56,7 +56,7 @@ def test_what_fits_in_grains_fits_exactly(demands, available, kilo):
         assert int(rows.sum()) <= int(supply.available[0, 0])
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.lists(amounts, min_size=1, max_size=6), st.integers(1, 10**6))
 def test_no_sum_over_all_claims_overflows(demands, claims):
     huge = [{"epsilon": demand * 10**12} for demand in demands]
