@@ -1,9 +1,9 @@
-"""Pictures of what the benchmark printed: `python -m benchmarks._scheduling_pictures FILE DIRECTORY`."""
+"""Pictures and tables of what the benchmark printed: `python -m benchmarks._scheduling_pictures FILE DIRECTORY`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,34 @@ _NAMES = {"fcfs": "first come first served", "round-robin": "round robin", "dpf"
 @click.argument("records", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
 def main(records: Path, directory: Path) -> None:
-    """Draw the RECORDS of one run into DIRECTORY, as schedulers-*.png."""
+    """Draw the RECORDS of one run into DIRECTORY, as schedulers-*.png, and print its tables."""
     read = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
     directory.mkdir(parents=True, exist_ok=True)
     for name, figure in {"granted": _granted(read), "load": _loads(read), "pass": _passes(read)}.items():
         figure.savefig(directory / f"schedulers-{name}.png", format="png")
+    click.echo("\n\n".join(_table(read, case) for case in dict.fromkeys(record["case"] for record in read)))
+
+
+def _table(records: Sequence[Record], case: str) -> str:
+    """The records of one case, with the columns that it has, as a table of Markdown."""
+    rows = [{column: cell(r) for column, cell in _COLUMNS.items()} for r in records if r["case"] == case]
+    columns = [column for column in _COLUMNS if any(row[column] for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in rows)]
+    return "\n".join([f"{case}:", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _spread(record: Record) -> str:
+    spread = f" ± {record['stderr']} ({record['least']:,} to {record['most']:,})" if "stderr" in record else ""
+    return f"{record['granted']:,}{spread}"
+
+
+def _over_dpf(record: Record) -> str:
+    fields = ("least_over_dpf", "over_dpf", "most_over_dpf")
+    return ", ".join(str(record[field]) for field in fields) if fields[0] in record else ""
+
+
+def _plain(name: str) -> Callable[[Record], str]:
+    return lambda record: str(record.get(name, ""))
 
 
 def _granted(records: Sequence[Record]) -> Figure:
@@ -110,6 +133,20 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
+
+_COLUMNS: dict[str, Callable[[Record], str]] = {
+    "scheduler": _plain("scheduler"),
+    "unlocking": _plain("unlocking"),
+    "load": _plain("load"),
+    "claims": _plain("claims"),
+    "published": _plain("published"),
+    "granted": _spread,
+    "over DPF: least, mean, most": _over_dpf,
+    "seeds below one": _plain("seeds_below_one"),
+    "seeds": _plain("seeds"),
+    "seconds": _plain("seconds"),
+    "processor seconds": _plain("cpu_seconds"),
+}
 
 if __name__ == "__main__":
     main(prog_name="python -m benchmarks._scheduling_pictures")

@@ -48,6 +48,7 @@ class Claim:
         release_key: names the release that is paid for: same key, same answer.
         fence: grows with every renewal; only the holder of the newest ticket may arm, renew or release.
         lease_expires_at: seconds since the epoch, by the ledger's clock.
+        lease_seconds: how long it holds once it was renewed.
     """
 
     claim_id: str
@@ -57,6 +58,7 @@ class Claim:
     release_key: str
     fence: int
     lease_expires_at: float
+    lease_seconds: float
 
 
 @dataclass(frozen=True)

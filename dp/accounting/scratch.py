@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -129,7 +130,7 @@ class ScratchLedger(BudgetLedger):
         if not fits(price, remaining):
             raise BudgetExceeded(f"asked {price}, remaining {remaining} of {self._capacity} on a scratch ledger")
         claim_id, now = secrets.token_hex(16), _now()
-        claim = Claim(claim_id, self.ledger_id, request_id, price, release_key, 0, float("inf"))
+        claim = Claim(claim_id, self.ledger_id, request_id, price, release_key, 0, math.inf, math.inf)
         of_run = {"run_id": run_id, "table": table, "data_version": data_version, "purpose": purpose}
         entry = Entry(
             claim_id=claim_id,

@@ -34,15 +34,21 @@ class Lease:
 
 
 @contextmanager
-def keep_lease(ledger: BudgetLedger, claim: Claim, interval_seconds: float = LEASE_SECONDS / 3) -> Iterator[Lease]:
+def keep_lease(ledger: BudgetLedger, claim: Claim, interval_seconds: float | None = None) -> Iterator[Lease]:
     """Renew a claim in the background until the block ends; a block that fails gives the claim back.
 
     A lease that could not be renewed is left alone: arming it will fail, and say why.
+
+    Args:
+        ledger: that gave it.
+        claim: with a running lease.
+        interval_seconds: between two renewals; None for a third of the lease.
     """
+    often = min(claim.lease_seconds, LEASE_SECONDS) / 3 if interval_seconds is None else interval_seconds
     lease, over = Lease(ledger, claim), threading.Event()
 
     def renew() -> None:
-        while not over.wait(interval_seconds):
+        while not over.wait(often):
             with suppress(SparkMpcError):  # a ledger that is busy now is tried again; a lost lease stays lost
                 lease.renew()
 

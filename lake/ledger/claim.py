@@ -49,7 +49,7 @@ def hold(ledger: Payer, request: Request, choice: Choice) -> Iterator[OpenClaim]
             with suppress(SparkMpcError):
                 ledger.release(ticket)
             raise
-    with keep_lease(ledger, row.ticket(ledger.ledger_id), request.lease_seconds / 3) as lease:
+    with keep_lease(ledger, row.ticket(ledger.ledger_id)) as lease:
         yield OpenClaim(ledger, row, lambda: lease.claim)
     ledger.release(lease.claim)
 
@@ -86,7 +86,7 @@ class OpenClaim(WitnessedLedger):
         self.number = row.number
         self.blocks = tuple(row.request.demand)
         self._ledger, self._ticket = ledger, ticket
-        self._owner, self._weight = row.request.owner, row.request.weight
+        self._asked = row.request
         self._capacity = most_of(row.request.demand)
 
     def __repr__(self) -> str:
@@ -157,9 +157,9 @@ class OpenClaim(WitnessedLedger):
             raise InvalidArgument("blocks", other, f"claim {self.number} is on others: read table.private(claim)")
         request = Request(
             request_id=request_id,
-            lease_seconds=lease_seconds,
-            owner=self._owner,
-            weight=self._weight,
+            lease_seconds=min(lease_seconds, self._asked.lease_seconds),  # a dead job gives both back soon
+            owner=self._asked.owner,
+            weight=self._asked.weight,
             parent=self.number,
             table=table,
             data_version=data_version,

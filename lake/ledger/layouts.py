@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from sqlalchemy import bindparam, insert, select
@@ -24,7 +25,7 @@ from lake.ledger.store import Transaction
 
 __all__ = ["Layout", "layout_named", "layouts_of", "make_due", "set_aside"]
 
-_ALL = select(layouts.c.rule, layouts.c.capacity).order_by(layouts.c.name)
+_ALL = select(layouts.c.rule, layouts.c.capacity, layouts.c.created_at).order_by(layouts.c.name)
 _NAMED = _ALL.where(layouts.c.name == bindparam("name"))
 _INSERT = insert(layouts).values({column: bindparam(column.name) for column in layouts.columns})
 
@@ -36,10 +37,12 @@ class Layout:
     Attributes:
         rule: which blocks there are.
         capacity: of each block.
+        created_at: when it was laid out, in seconds since the epoch.
     """
 
     rule: Blocks
     capacity: Budget
+    created_at: float = field(default=0.0, compare=False)
 
 
 def layouts_of(tx: Transaction) -> list[Layout]:
@@ -74,7 +77,7 @@ def set_aside(books: Books, rule: Blocks, capacity: Budget) -> Layout:
             raise InvalidArgument("name", rule.name, "another layout of this ledger has it: choose a new one")
         return layout
     purpose = f"set aside for each block of {rule}"
-    request = Request(f"layout {rule.name}", 0.0, {WHOLE: capacity}, table=rule.name, purpose=purpose)
+    request = Request(secrets.token_hex(16), 0.0, {WHOLE: capacity}, table=rule.name, purpose=purpose)
     books.charge(request)
     text = json.dumps(rule.to_json(), sort_keys=True)
     books.tx.write(_INSERT, name=rule.name, rule=text, capacity=write_budget(capacity), created_at=books.tx.now)
@@ -111,10 +114,11 @@ def make_due(books: Books, settings: Settings, names: Iterable[str], fingerprint
 def _make(books: Books, settings: Settings, layout: Layout, block: Block) -> None:
     if block.start is not None and block.start > books.tx.now:
         raise InvalidArgument("blocks", block.name, "its window has not begun yet: ask for earlier ones")
-    share = settings.scheduler.unlocking.after_time(Fraction(0), 0)
+    since = layout.created_at if block.start is None else max(block.start, layout.created_at)
+    share = settings.scheduler.unlocking.after_time(Fraction(0), max(int((books.tx.now - since) * 1000), 0))
     made_block(books.tx, block.name, layout.rule.name, layout.capacity, share)
     books.tx.record("block made", block=block.name, capacity=budget_to_json(layout.capacity))
 
 
-def _read(rule: str, capacity: str) -> Layout:
-    return Layout(Blocks.from_json(json.loads(rule)), read_budget(capacity))
+def _read(rule: str, capacity: str, created_at: float) -> Layout:
+    return Layout(Blocks.from_json(json.loads(rule)), read_budget(capacity), created_at)

@@ -420,6 +420,10 @@ class Ledger(AuditedLedger, BudgetLedger):
         self._check_fits(release or b"")
         with self._changing(claim) as books:
             row = books.held(claim, "armed", "spent")
+            if release is not None and not row.request.release_key:
+                raise InvalidArgument(
+                    "release", f"of claim {row.number}", "it names no release: reserve with a release_key"
+                )
             spent = books.spend(row) if row.state == "armed" else row
             if release is not None:
                 books.store(spent, release, plan)

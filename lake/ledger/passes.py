@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import bindparam, select, update
 
 from dp.accounting.budget import Budget, RenyiDP, summed
-from lake.ledger.balances import Accounts, Demand
+from lake.ledger.balances import Accounts, BlockState, Demand
 from lake.ledger.books import Books
 from lake.ledger.rows import read_demand
 from lake.ledger.schema import claims, ledger
@@ -20,7 +20,7 @@ from lake.ledger.store import Row
 from lake.scheduling import ByTime, Supply, Waiting, distinct, in_grains
 from lake.scheduling.problem import Ints
 
-__all__ = ["run_pass", "unlock"]
+__all__ = ["run_pass", "settle_time", "unlock"]
 
 _WAITING = (
     select(claims.c.number, claims.c.blocks, claims.c.price, claims.c.weight)
@@ -54,12 +54,24 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
     unlocking = settings.scheduler.unlocking
     for name in names:
         state = books.accounts.of(name)
-        elapsed = max(int((books.tx.now - state.shared_at) * 1000), 0)
+        elapsed = _elapsed(books, state)
         share = unlocking.after_time(state.share, elapsed)
         for _ in range(arrivals):
             share = unlocking.after_arrival(share)
         if share > state.share:
             books.accounts.unlock(name, share, state.shared_at + elapsed / 1000)
+
+
+def settle_time(books: Books, settings: Settings) -> None:
+    """Count the time until now under these settings, for every block: what follows is counted under others."""
+    for state in books.accounts.all():
+        share = settings.scheduler.unlocking.after_time(state.share, _elapsed(books, state))
+        books.accounts.unlock(state.name, share, max(books.tx.now, state.shared_at))
+
+
+def _elapsed(books: Books, state: BlockState) -> int:
+    """Milliseconds since its share was brought up to date; none if the clock was set back."""
+    return max(int((books.tx.now - state.shared_at) * 1000), 0)
 
 
 def _grant(books: Books, granted: Sequence[tuple[int, Demand]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL, Dialect, create_engine, make_url
+from sqlalchemy import URL, create_engine, make_url
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,7 +45,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCK = "SELECT pg_advisory_xact_lock('audit'::regclass::oid::bigint), extract(epoch FROM clock_timestamp())::float8"
 _REVISION = "SELECT version_num FROM alembic_version"
 
-_DIALECT: Dialect = psycopg_dialect.dialect()  # type: ignore[no-untyped-call]
+_TEXTS = Texts(psycopg_dialect.dialect())  # type: ignore[no-untyped-call]
 
 
 def is_address(where: object) -> bool:
@@ -113,7 +113,6 @@ class PostgresStore:
         """
         self._url, self._ledger = _parsed(address)
         self._clock = clock
-        self._texts = Texts(_DIALECT)
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._connection = self._connected()
@@ -214,8 +213,8 @@ class PostgresStore:
                     runner = _Pipelined(self._connection, pipeline, self.name)
                     runner.write(_BEGIN, {}, None)
                     runner.ahead(_LOCK, {})
-                    runner.ahead(*self._texts.of(START))
-                    yield Transaction(runner, self._texts, self._now(runner))
+                    runner.ahead(*_TEXTS.of(START))
+                    yield Transaction(runner, _TEXTS, self._now(runner))
                     runner.commit()
             except psycopg.errors.InsufficientPrivilege as error:
                 raise LedgerError(self.name, f"refused ({_said(error)})", "ask its steward") from None
@@ -270,7 +269,7 @@ def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transac
     with driver.pipeline() as pipeline:
         runner = _Pipelined(driver, pipeline, "")
         ((_, now),) = runner.rows(_LOCK, {})
-        found(Transaction(runner, Texts(_DIALECT), float(now) if clock is None else clock()))
+        found(Transaction(runner, _TEXTS, float(now) if clock is None else clock()))
 
 
 def _parsed(address: str) -> tuple[URL, str]:

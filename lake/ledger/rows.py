@@ -113,6 +113,7 @@ class ClaimRow:
             release_key=self.request.release_key,
             fence=self.fence,
             lease_expires_at=self.lease_expires_at,
+            lease_seconds=self.request.lease_seconds,
         )
 
     def entry(self) -> Entry:

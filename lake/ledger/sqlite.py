@@ -30,7 +30,7 @@ _SCHEMA_VERSION = int(REVISION)
 _BUSY_SECONDS = 10.0
 _BUSY_ATTEMPTS = 3
 
-_DIALECT = sqlite_dialect.dialect(paramstyle="named")
+_TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
 class _AtOnce:
@@ -78,7 +78,6 @@ class SQLiteStore:
         self._identity = _file_identity(self.path)
         self._process = os.getpid()
         self._clock = clock
-        self._texts = Texts(_DIALECT)
         self._lock = threading.RLock()
         self._connection = _opened(self.path)
         try:
@@ -146,7 +145,7 @@ class SQLiteStore:
             try:
                 self._begin()
                 self._check_in_place()
-                yield Transaction(_AtOnce(self._connection.cursor(), self.name), self._texts, self._clock())
+                yield Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
                 self._connection.execute("COMMIT")
             except sqlite3.Error as error:
                 raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
@@ -258,7 +257,7 @@ def _write_draft(draft: Path, clock: Clock, found: Callable[[Transaction], None]
             shared.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
             shared.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             shared.commit()
-        found(Transaction(_AtOnce(connection.cursor(), str(draft)), Texts(_DIALECT), clock()))
+        found(Transaction(_AtOnce(connection.cursor(), str(draft)), _TEXTS, clock()))
 
 
 def _refuse_leftovers(path: Path) -> None:

@@ -14,6 +14,7 @@ from lake.errors import LedgerError
 from lake.ledger.amounts import write_budget
 from lake.ledger.layouts import Layout, set_aside
 from lake.ledger.ledger import Ledger
+from lake.ledger.passes import settle_time
 from lake.ledger.rows import ClaimRow, claim_numbered, most_of
 from lake.ledger.schema import approvals
 from lake.ledger.settings import APPROVAL_SECONDS, read_settings, write_settings
@@ -68,7 +69,9 @@ class Steward:
             scheduler: such as `lake.DPF(lake.ByArrivals(175))`.
         """
         with self.ledger.books() as books:
-            write_settings(books.tx, replace(read_settings(books.tx), scheduler=scheduler))
+            settings = read_settings(books.tx)
+            settle_time(books, settings)
+            write_settings(books.tx, replace(settings, scheduler=scheduler))
 
     def require_approval(self, above: Budget | None, *, wait_seconds: float = APPROVAL_SECONDS) -> None:
         """From now on, arm no claim that costs more than this on any block until it is approved.

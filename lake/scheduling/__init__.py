@@ -10,7 +10,7 @@ each standing on those before it:
     granting     claims in a given order, each granted if it fits
     dominance    claims in the order of their dominant shares
     fairness     the max-min share of every waiter of a block
-    packing      which order of a block to spend, what a claim costs there, the greatest weight per cost first
+    packing      which order of a block to spend, what a claim costs there, who gets most weight for cost
     schedulers   first come first served, round robin, DPF, DPack
     settings     schedulers to and from JSON
 """

@@ -1,4 +1,4 @@
-"""The pass of DPack: which order of a block to spend, what a claim costs there, and the greatest weight per cost first."""
+"""The pass of DPack: which order of a block to spend, what a claim costs there, and who gets most weight for cost."""
 
 from __future__ import annotations
 

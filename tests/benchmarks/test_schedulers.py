@@ -8,8 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from benchmarks._scheduling_pictures import _table
 from benchmarks._scheduling_replay import Replay
 from benchmarks._scheduling_workload import CASES, Workload
+from benchmarks.schedulers import _over
 from lake.scheduling import DPF, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Supply
 from tests.benchmarks.test_cli import quick_records
 
@@ -54,6 +56,22 @@ def test_looking_at_few_claims_grants_what_looking_at_all_does(name, scheduler):
     load = Workload.drawn(SHORT[name], seed=6)
     replayed = Replay(load, scheduler, tick_seconds=1.0, at_arrivals=True).run()
     assert replayed == plainly_replayed(load, scheduler) > 0
+
+
+def test_dpack_is_compared_with_dpf_seed_by_seed():
+    over = _over([100, 99, 104], [100, 100, 100])
+    assert over == {"over_dpf": 1.01, "least_over_dpf": 0.99, "most_over_dpf": 1.04, "seeds_below_one": 1}
+
+
+def test_tables_have_the_columns_that_a_case_has():
+    record = {"case": "one", "scheduler": "dpack", "unlocking": "at_once", "seeds": 3, "seconds": 2.0}
+    spread = {"granted": 1010.0, "stderr": 1.5, "least": 990, "most": 1040}
+    table = _table([record | spread | _over([100, 99, 104], [100, 100, 100]), {"case": "other", "load": 2}], "one")
+    assert table.splitlines()[2:] == [
+        "| scheduler | unlocking | granted | over DPF: least, mean, most | seeds below one | seeds | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| dpack | at_once | 1,010.0 ± 1.5 (990 to 1,040) | 0.99, 1.01, 1.04 | 1 | 3 | 2.0 |",
+    ]
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ class Model:
         unlocking: ("at once", 0), ("arrivals", N) or ("time", L).
         leaves_nobody: whether the scheduler grants all that fits.
         starts: of the blocks that are laid out, when each begins.
+        laid_out_at: when they were.
         block_capacity: of each of these.
         unasked: what needs no approval; None: nothing does.
         approved: by release key.
@@ -85,6 +86,7 @@ class Model:
     unlocking: tuple[str, int] = ("at once", 0)
     leaves_nobody: bool = True
     starts: dict[str, float] = field(default_factory=dict)
+    laid_out_at: float = 0.0
     block_capacity: Amounts = field(default_factory=dict)
     unasked: Amounts | None = None
     approved: dict[str, Amounts] = field(default_factory=dict)
@@ -230,12 +232,16 @@ class Model:
                 raise BudgetExceeded("the whole has less")
             self._add(Asked("layout", {"whole": capacity}, 0), "spent")
             self.starts.update(starts)
+            self.laid_out_at = self.now
             self.block_capacity = capacity
         return None
 
     def schedule(self, unlocking: tuple[str, int], *, leaves_nobody: bool) -> Refusal:
         """Another scheduler, from now on."""
         self.look()
+        self._unlock(self.blocks, arrivals=0)  # the time until now counts under the rule that ends
+        for block in self.blocks.values():
+            block.shared_at = max(block.shared_at, self.now)
         self.unlocking, self.leaves_nobody = unlocking, leaves_nobody
         return None
 
@@ -282,8 +288,10 @@ class Model:
                 raise LedgerError("model", "no layout", "")
             if self.starts[name] > self.now:
                 raise InvalidArgument("blocks", name, "not due")
-            share = Fraction(self.unlocking[0] == "at once")
-            self.blocks[name] = ModelBlock(self.block_capacity, share, self.now)
+            self.blocks[name] = ModelBlock(self.block_capacity, Fraction(0), self.now)
+            since = max(self.starts[name], self.laid_out_at)
+            share = self._opened(max(int((self.now - since) * 1000), 0), arrivals=0)
+            self.blocks[name].share = min(share, Fraction(1))
 
     def _take(self, asked: Asked, number: int) -> None:
         parent = self._living(number)
@@ -305,19 +313,22 @@ class Model:
         return None
 
     def _unlock(self, names: Mapping[str, object], *, arrivals: int) -> None:
-        rule, number = self.unlocking
         for name in names:
             block = self.blocks[name]
             milliseconds = max(int((self.now - block.shared_at) * 1000), 0)
-            more = {
-                "at once": Fraction(1),
-                "arrivals": Fraction(arrivals, max(number, 1)),
-                "time": Fraction(milliseconds, 1000 * max(number, 1)),
-            }[rule]
-            share = min(block.share + more, Fraction(1))
+            share = min(block.share + self._opened(milliseconds, arrivals), Fraction(1))
             if share > block.share:
                 block.share = share
                 block.shared_at += milliseconds / 1000
+
+    def _opened(self, milliseconds: int, arrivals: int) -> Fraction:
+        """What time and arrivals open of a block, under the rule there is."""
+        rule, number = self.unlocking
+        return {
+            "at once": Fraction(1),
+            "arrivals": Fraction(arrivals, max(number, 1)),
+            "time": Fraction(milliseconds, 1000 * max(number, 1)),
+        }[rule]
 
     def _pass(self, states: Mapping[int, str]) -> None:
         """The scheduler looks: whom it granted must have fitted, and who waits on must not fit."""
