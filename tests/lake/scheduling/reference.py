@@ -214,8 +214,9 @@ def _drawn(random: Random, fits: Fits | None) -> Problem:
     capacity = tuple(amounts(0, 20) if random.random() < 0.9 else (0,) * width for _ in range(blocks))
     lowest = 0 if how == "every" else -5
     available = tuple(tuple(random.randint(min(lowest, c), c) for c in row) for row in capacity)
+    weights = random.choice(((2,), (1, 1, 2, 5)))
     claims = [
-        Claim(n, random.choice((1, 1, 2, 5)), {b: amounts(0, greatest) for b in _some(random, blocks)})
+        Claim(n, random.choice(weights), {b: amounts(0, greatest) for b in _some(random, blocks)})
         for n in range(random.randint(0, 14))
     ]
     random.shuffle(claims)

@@ -41,6 +41,12 @@ def test_amounts_without_a_common_denominator_in_64_bits_are_rounded_against_the
     assert granted(pure("1"), {"epsilon": left * (1 + Fraction(1, 10**9))}, demands) == 4
 
 
+def test_what_is_there_is_rounded_down_even_where_a_demand_is_hardly_greater():
+    there = Fraction(1, 3)
+    assert granted(pure("1"), {"epsilon": there}, [{"epsilon": there + Fraction(1, 10**40)}]) == 0
+    assert granted(pure("1"), {"epsilon": there}, [{"epsilon": there - Fraction(1, 10**9)}]) == 1
+
+
 amounts = st.fractions(0, 1, max_denominator=10**9)
 
 

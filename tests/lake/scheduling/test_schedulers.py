@@ -294,14 +294,28 @@ def test_dpack_takes_the_choice_of_dpf_unless_its_own_is_worth_more():
     assert granted_by(DPack(AtOnce()), blocks, wants, weights={1: 2}) == [1]
 
 
-def test_while_blocks_unlock_nobody_is_displaced_by_who_is_greedier():
-    # 0 asks 5 of each of three blocks; three others ask 6, or 5, of one
-    blocks = ((10,), (10,), (10,))
-    for asked, expected in ((6, [0]), (5, [1, 2, 3])):
-        wants = [{0: (5,), 1: (5,), 2: (5,)}, {0: (asked,)}, {1: (asked,)}, {2: (asked,)}]
-        problem = Problem("every", blocks, ((9,),) * 3, tuple(Claim(n, 1, want) for n, want in enumerate(wants)))
-        assert problem.granted(DPack(AtOnce())) == [1, 2, 3]
-        assert problem.granted(DPack(ByTime(9))) == problem.granted(DPack(ByArrivals(9))) == expected
+def wide_and_narrow(wide, narrow, first=0):
+    """One claim on three blocks, which DPF takes as it asks less of each, and three claims on one of them each."""
+    return [{first + b: (wide,) for b in range(3)}, *({first + b: (narrow,)} for b in range(3))]
+
+
+@pytest.mark.parametrize("unlocking", [ByTime(9), ByArrivals(9)], ids=str)
+def test_while_blocks_unlock_nobody_is_displaced_by_who_is_greedier(unlocking):
+    blocks = ((10_000,),) * 6
+    greedier, alike = wide_and_narrow(5_000, 6_000), wide_and_narrow(5_001, 5_005)
+    for wants in (greedier, alike):
+        assert granted_by(DPF(unlocking), blocks, wants) == [0]
+        assert granted_by(DPack(AtOnce()), blocks, wants) == [1, 2, 3]
+    assert granted_by(DPack(unlocking), blocks, greedier) == [0]
+    assert granted_by(DPack(unlocking), blocks, alike) == [1, 2, 3]  # greedier by less than one part in a thousand
+    # that another, greedier than all of them, is displaced too is no excuse
+    assert granted_by(DPack(unlocking), blocks, greedier + wide_and_narrow(8_000, 8_004, first=3)) == [0, 4]
+
+
+def test_greed_is_a_share_for_its_weight():
+    blocks, wants = ((10_000,),) * 3, wide_and_narrow(5_000, 6_000)
+    heavy = dict.fromkeys((1, 2, 3), 2)
+    assert granted_by(DPack(ByTime(9)), blocks, wants, weights=heavy) == [1, 2, 3]
 
 
 def test_dpack_counts_weights():
@@ -314,6 +328,14 @@ def test_dpack_spends_the_order_at_which_most_claims_fit():
     # at the first order two fit, at the second three: those who are small there go first
     wants = [{0: (4, 9)}, {0: (6, 3)}, {0: (6, 3)}, {0: (6, 3)}]
     assert packed_by(((10, 10),), wants, fits="any") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("scale", [1, 2**54])
+def test_neither_the_size_of_amounts_nor_the_number_of_blocks_matters(scale):
+    # on one block the second order holds more, on the other the first; block and demand may not fit 64 bits together
+    wants = [{36: (4, 9)}, *[{36: (6, 3)}] * 3, *[{4: (3, 9)}] * 4]
+    scaled = [{block: tuple(scale * amount for amount in wanted) for block, wanted in want.items()} for want in wants]
+    assert packed_by(((10 * scale, 10 * scale),) * 37, scaled, fits="any") == [1, 2, 3, 4, 5, 6]
 
 
 def test_dpack_sees_one_heavy_claim_behind_a_light_one():
@@ -345,7 +367,8 @@ def test_efficiencies_that_are_equal_but_for_rounding_go_by_arrival():
     blocks = ((10,), (10,), (10,))
     wants = [{0: (1,), 1: (2,), 2: (3,)}, {0: (3,), 1: (2,), 2: (1,)}, {0: (10,)}, {1: (10,)}, {2: (10,)}]
     assert (0.1 + 0.2) + 0.3 > (0.3 + 0.2) + 0.1
-    assert packed_by(blocks, wants)[:2] == [0, 1]
+    for mirrored in (wants, [wants[1], wants[0], *wants[2:]]):
+        assert packed_by(blocks, mirrored)[:2] == [0, 1]
 
 
 def test_costs_are_computed_less_often_in_a_crowd():
@@ -358,6 +381,7 @@ def test_costs_are_computed_less_often_in_a_crowd():
     assert DPack(AtOnce()).interval(waiting(10_000, 1)) == 50
     assert DPack(AtOnce()).interval(waiting(100_000, 1)) == 2_500
     assert DPack(AtOnce()).interval(waiting(100_000, 14)) == 50_000  # twice
+    assert DPack(AtOnce()).interval(waiting(200_000, 14)) == 100_000
     assert DPack(AtOnce(), recompute_every=60_000).interval(waiting(100_000, 14)) == 60_000
 
 
