@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -42,7 +44,12 @@ _SETTINGS = f"""
 """
 # Whoever holds this lock is the only one at work; every later statement sees all that was committed before.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_LOCK = "SELECT pg_advisory_xact_lock('audit'::regclass::oid::bigint), extract(epoch FROM clock_timestamp())::float8"
+_LOCK = "SELECT pg_advisory_xact_lock('audit'::regclass::oid::bigint)"
+_TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
+# Divides by nothing, which ends the transaction, if the statement did not change one row.
+_EXACTLY = "WITH changed AS ({} RETURNING 1) SELECT 1 / (count(*) = {})::int FROM changed"
+_LONG_BYTES = 1 << 16
+_CLOCK_SECONDS = 300
 _REVISION = "SELECT version_num FROM alembic_version"
 
 _TEXTS = Texts(psycopg_dialect.dialect())  # type: ignore[no-untyped-call]
@@ -53,43 +60,60 @@ def is_address(where: object) -> bool:
     return isinstance(where, str) and where.partition("://")[0] in _SCHEMES and "://" in where
 
 
-class _Pipelined:
-    """Sends statements without waiting for their answers, until one is needed: a server may be far away."""
+class _Batched:
+    """Sends statements together: when an answer is needed, and at the end. A server may be far away.
 
-    def __init__(self, connection: psycopg.Connection, pipeline: psycopg.Pipeline, name: str) -> None:
-        self._connection, self._pipeline, self._name = connection, pipeline, name
-        self._asked: dict[tuple[str, str], Any] = {}
-        self._written: list[tuple[Any, int | None]] = []
+    Parameters are written into the text, as the driver quotes them: only so does a batch travel at once.
+    """
+
+    def __init__(self, connection: psycopg.Connection, name: str, *first: str) -> None:
+        import psycopg
+
+        self._connection, self._name = connection, name
+        self._cursor = psycopg.ClientCursor(connection)
+        self._unsent = dict.fromkeys(first, False)  # in order: whether somebody wants its rows
+        self._known: dict[str, list[Row]] = {}
 
     def ahead(self, text: str, parameters: Parameters) -> None:
-        """Send a query whose answer is wanted later; what is written meanwhile makes it void."""
-        self._asked[text, repr(parameters)] = self._sent(text, parameters)
+        """Send a query with the next batch; what is written before that makes it void."""
+        self._unsent.setdefault(self._cursor.mogrify(text, parameters), True)
 
     def rows(self, text: str, parameters: Parameters) -> list[Row]:
         """Every row of a query."""
-        cursor = self._asked.pop((text, repr(parameters)), None) or self._sent(text, parameters)
-        return cursor.fetchall()  # type: ignore[no-any-return]
+        query = self._cursor.mogrify(text, parameters)
+        if query not in self._known:
+            self._unsent.setdefault(query, True)
+            self.send()
+        return self._known.pop(query)
 
     def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Send a statement; what it did is looked at before the end."""
-        self._asked.clear()
-        self._written.append((self._sent(text, parameters), changes))
+        """Send a statement with the next batch; the server itself ends the transaction if it does not do its work."""
+        self._known.clear()
+        self._unsent = {statement: wanted for statement, wanted in self._unsent.items() if not wanted}
+        if any(isinstance(value, bytes) and len(value) > _LONG_BYTES for value in parameters.values()):
+            self.send()
+            self._connection.execute(text.encode(), parameters)
+            return
+        statement = self._cursor.mogrify(text, parameters)
+        self._unsent[statement if changes is None else _EXACTLY.format(statement, changes)] = False
+
+    def send(self, *last: str) -> None:
+        """Send what waits, and take the answers."""
+        statements = {**self._unsent, **dict.fromkeys(last, False)}
+        self._unsent = {}
+        if not statements:
+            return
+        self._cursor.execute(";\n".join(statements).encode())
+        for statement, wanted in statements.items():
+            if wanted:
+                self._known[statement] = self._cursor.fetchall()
+            self._cursor.nextset()
 
     def commit(self) -> None:
-        """See that every write did what it should, then make all of them durable."""
-        self._pipeline.sync()
-        for cursor, changes in self._written:
-            if changes not in (None, cursor.rowcount):
-                raise unruly(self._name)
-        end = self._sent("COMMIT", {})
-        self._pipeline.sync()
-        if end.statusmessage != "COMMIT":
+        """Make everything durable."""
+        self.send("COMMIT")
+        if self._cursor.statusmessage != "COMMIT":
             raise LedgerError(self._name, "nothing was committed", "see to the server, then repeat")
-
-    def _sent(self, text: str, parameters: Parameters) -> Any:
-        cursor = self._connection.cursor()
-        cursor.execute(text, parameters or None)
-        return cursor
 
 
 class PostgresStore:
@@ -115,6 +139,7 @@ class PostgresStore:
         self._clock = clock
         self._process = os.getpid()
         self._lock = threading.RLock()
+        self._server_time, self._asked_at = 0.0, -math.inf
         self._connection = self._connected()
         try:
             self._check_revision()
@@ -209,13 +234,12 @@ class PostgresStore:
             try:
                 if self._connection.closed:
                     self._connection = self._connected()
-                with self._connection.pipeline() as pipeline:
-                    runner = _Pipelined(self._connection, pipeline, self.name)
-                    runner.write(_BEGIN, {}, None)
-                    runner.ahead(_LOCK, {})
-                    runner.ahead(*_TEXTS.of(START))
-                    yield Transaction(runner, _TEXTS, self._now(runner))
-                    runner.commit()
+                runner = _Batched(self._connection, self.name, _BEGIN, _LOCK)
+                runner.ahead(*_TEXTS.of(START))
+                yield Transaction(runner, _TEXTS, self._now())
+                runner.commit()
+            except psycopg.errors.DivisionByZero:
+                raise unruly(self.name) from None
             except psycopg.errors.InsufficientPrivilege as error:
                 raise LedgerError(self.name, f"refused ({_said(error)})", "ask its steward") from None
             except psycopg.Error as error:
@@ -223,10 +247,13 @@ class PostgresStore:
             finally:
                 self._roll_back()
 
-    def _now(self, runner: _Pipelined) -> float:
-        """Wait for the lock; the time in which it was given."""
-        ((_, now),) = runner.rows(_LOCK, {})
-        return float(now) if self._clock is None else self._clock()
+    def _now(self) -> float:
+        """The caller's clock, or the server's: asked now and then, and counted on between."""
+        if self._clock is not None:
+            return self._clock()
+        if _uptime() - self._asked_at > _CLOCK_SECONDS:
+            self._server_time, self._asked_at = _server_time(self._connection), _uptime()
+        return self._server_time + _uptime() - self._asked_at
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""
@@ -266,10 +293,19 @@ class PostgresStore:
 def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transaction], None]) -> None:
     """Write what a new ledger holds, in the transaction that made its tables."""
     driver: Any = connection.connection.driver_connection
-    with driver.pipeline() as pipeline:
-        runner = _Pipelined(driver, pipeline, "")
-        ((_, now),) = runner.rows(_LOCK, {})
-        found(Transaction(runner, _TEXTS, float(now) if clock is None else clock()))
+    runner = _Batched(driver, "", _LOCK)
+    found(Transaction(runner, _TEXTS, _server_time(driver) if clock is None else clock()))
+    runner.send()
+
+
+def _server_time(connection: psycopg.Connection) -> float:
+    ((now,),) = connection.execute(_TIME.encode()).fetchall()
+    return float(now)
+
+
+def _uptime() -> float:
+    """Seconds that this machine has been up, asleep or awake; its clock may be set meanwhile."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _parsed(address: str) -> tuple[URL, str]:
