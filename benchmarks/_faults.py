@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.sqlite import SQLiteStore
-from lake.ledger.store import Clock, Parameters, Row, Runner, Store, Transaction
+from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Runner, Store, Transaction
 
 __all__ = ["Abandoned", "Faulty", "Fuse", "Thrown", "kill", "store_of", "throw"]
+
+
+T = TypeVar("T")
 
 
 class Abandoned(BaseException):
@@ -72,13 +75,31 @@ class Faulty:
         """One transaction of the store."""
         self._fuse.point()
         with self._store.transaction() as tx:
-            yield Transaction(_Watched(tx._runner, self._fuse.point), tx._texts, tx.now)
+            yield self._watched(tx)
             self._fuse.point()
         self._fuse.point()
+
+    def together(
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+    ) -> T:
+        """One transaction of the store, or what another process did."""
+        self._fuse.point()
+
+        def watched(tx: Transaction, posts: Posts) -> T:
+            done = lead(self._watched(tx), posts)
+            self._fuse.point()
+            return done
+
+        done = self._store.together(post, look, watched)
+        self._fuse.point()
+        return done
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
+
+    def _watched(self, tx: Transaction) -> Transaction:
+        return Transaction(_Watched(tx._runner, self._fuse.point), tx._texts, tx.now)
 
 
 class _Watched:

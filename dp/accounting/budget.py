@@ -43,7 +43,11 @@ class _Amounts:
     @classmethod
     def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
         """From what `amounts` returned; none is negative."""
-        return cls(**amounts)
+        if any(amount.numerator < 0 for amount in amounts.values()) or amounts.get("delta", 0) >= 1:
+            return cls(**amounts)  # says what is wrong
+        made = cls.__new__(cls)
+        vars(made).update(amounts)
+        return made
 
     @property
     def amounts(self) -> dict[str, Fraction]:
@@ -187,8 +191,11 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
     Raises:
         InvalidArgument: more was spent than there was, of a kind that never allows it.
     """
-    amounts = {name: amount - sum(one.amounts[name] for one in spent) for name, amount in capacity.amounts.items()}
-    return capacity.of_amounts(amounts)
+    left = dict(capacity.amounts)
+    for one in spent:
+        for name, amount in one.amounts.items():
+            left[name] -= amount
+    return capacity.of_amounts(left)
 
 
 def budget_to_json(budget: Budget) -> dict[str, str]:

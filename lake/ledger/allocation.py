@@ -8,7 +8,15 @@ from lake.ledger.rows import ClaimRow, Request
 from lake.ledger.settings import Settings
 from lake.scheduling import ByArrivals
 
-__all__ = ["allocate"]
+__all__ = ["allocate", "granted_at_once"]
+
+
+def granted_at_once(books: Books, settings: Settings, request: Request) -> ClaimRow | None:
+    """A new claim on blocks that have room, while nobody waits; None otherwise, and then nothing was done."""
+    if books.tx.start.anybody_waits or not books.fits(request.demand):
+        return None
+    unlock(books, settings, request.demand, arrivals=1)
+    return books.hold(request)
 
 
 def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
@@ -19,6 +27,9 @@ def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
     """
     if request.parent is not None or request.disclosure:
         return books.reserve(request)
+    granted = granted_at_once(books, settings, request)
+    if granted is not None:
+        return granted
     books.refuse_hopeless(request.demand)
     unlock(books, settings, request.demand, arrivals=1)
     alone = not books.tx.start.anybody_waits

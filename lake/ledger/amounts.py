@@ -57,6 +57,8 @@ def least(budgets: Iterable[Budget]) -> Budget:
 
 def share_of(budget: Budget, share: Fraction) -> Budget:
     """So much of every amount; 0 <= share <= 1."""
+    if share == 1:
+        return budget
     return budget.of_amounts({name: amount * share for name, amount in budget.amounts.items()})
 
 

@@ -76,12 +76,14 @@ class Books:
         if request.parent is None:
             if not self.fits(request.demand):
                 raise self.shortage(request.demand)
-            self.accounts.acquire(request.demand)
-        else:
-            self._take_from(request.parent, request.demand)
-        row = insert_claim(self.tx, request, "reserved")
-        self.tx.record("reserved", claim=row.number, within=request.parent, demand=demand_json(request.demand))
-        return row
+            return self.hold(request)
+        self._take_from(request.parent, request.demand)
+        return self._reserved(request)
+
+    def hold(self, request: Request) -> ClaimRow:
+        """A new claim that holds its budget at once; the caller has seen that the blocks have so much unlocked."""
+        self.accounts.acquire(request.demand)
+        return self._reserved(request)
 
     def wait(self, request: Request) -> ClaimRow:
         """A new claim that holds nothing yet."""
@@ -200,6 +202,11 @@ class Books:
             f"asked {demand[first.name]}, remaining {first.unlocked} of {first.capacity}{where}"
             f" on ledger {self.ledger!r}: ask for less, or ask its steward"
         )
+
+    def _reserved(self, request: Request) -> ClaimRow:
+        row = insert_claim(self.tx, request, "reserved")
+        self.tx.record("reserved", claim=row.number, within=request.parent, demand=demand_json(request.demand))
+        return row
 
     def _lost(self, problem: str) -> ClaimLost:
         remedy = "armed and spent claims are final; otherwise reserve under a new request id"

@@ -31,6 +31,7 @@ from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.layouts import Layout, layouts_of, make_due
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
+from lake.ledger.posts import make_posted, written_post
 from lake.ledger.rows import (
     ClaimRow,
     Request,
@@ -46,7 +47,7 @@ from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.sqlite import SQLiteStore
-from lake.ledger.store import Clock, Store, Transaction
+from lake.ledger.store import Clock, Posts, Store, Transaction
 
 __all__ = ["Balance", "Ledger"]
 
@@ -322,21 +323,24 @@ class Ledger(AuditedLedger, BudgetLedger):
             InvalidArgument: as `reserve` does.
         """
         check_request(request)
-        refusal: SparkMpcError | None = None
-        with self.books(request.request_id, choice.names) as books:
-            row = claim_requested(books.tx, request.request_id)
-            if row is None:
-                settings = read_settings(books.tx)
-                asked = replace(request, demand=choice.chosen(books, settings))
-                self._check_demand(asked)
-                row = allocate(books, settings, asked)
-                if row.state == "failed":
-                    refusal = books.shortage(asked.demand)
-            else:
-                refusal = self._repeated(row, request, choice)
-        if refusal is not None:
-            raise refusal
-        return row
+
+        def look(tx: Transaction) -> ClaimRow | SparkMpcError | None:
+            row = claim_requested(tx, request.request_id)
+            return None if row is None else self._repeated(row, request, choice) or row
+
+        def lead(tx: Transaction, posts: Posts) -> ClaimRow | SparkMpcError:
+            with self._opened(tx, request.request_id, choice.names) as books:
+                found = look(tx)
+                if found is None:
+                    others = posts()
+                    found = self._made(books, request, choice)
+                    make_posted(books, others, self.ledger_id, request.request_id, self._check_demand)
+            return found
+
+        outcome = self._store.together(written_post(self.ledger_id, request, choice), look, lead)
+        if isinstance(outcome, SparkMpcError):
+            raise outcome
+        return outcome
 
     def poll(self, number: int) -> ClaimRow:
         """Say that the holder of a waiting claim is still there, and let the scheduler look; the claim as it stands."""
@@ -464,13 +468,17 @@ class Ledger(AuditedLedger, BudgetLedger):
             request_id: of a request that will be looked for, if that is known.
             blocks: that will be looked at, as far as they are known.
         """
-        with self._store.transaction() as tx:
-            expect_claims(tx, request_id)
-            expect_blocks(tx, blocks)
-            books = Books(tx, self.name)
-            books.expire()
+        with self._store.transaction() as tx, self._opened(tx, request_id, blocks) as books:
             yield books
-            books.accounts.save()
+
+    @contextmanager
+    def _opened(self, tx: Transaction, request_id: str | None, blocks: Iterable[str]) -> Iterator[Books]:
+        expect_claims(tx, request_id)
+        expect_blocks(tx, blocks)
+        books = Books(tx, self.name)
+        books.expire()
+        yield books
+        books.accounts.save()
 
     @contextmanager
     def _changing(self, claim: Claim) -> Iterator[Books]:
@@ -482,6 +490,14 @@ class Ledger(AuditedLedger, BudgetLedger):
             books = Books(tx, self.name)
             yield books
             books.accounts.save()
+
+    def _made(self, books: Books, request: Request, choice: Choice) -> ClaimRow | SparkMpcError:
+        """A new claim; or what to tell about one that failed, and is on record."""
+        settings = read_settings(books.tx)
+        asked = replace(request, demand=choice.chosen(books, settings))
+        self._check_demand(asked)
+        row = allocate(books, settings, asked)
+        return books.shortage(asked.demand) if row.state == "failed" else row
 
     def _repeated(self, row: ClaimRow, request: Request, choice: Choice) -> SparkMpcError | None:
         """What to tell a request that was made before; None if its claim still stands."""

@@ -243,7 +243,7 @@ def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimR
     """Write a new claim; one that waits holds at most until its deadline."""
     waits = state == "waiting"
     row = ClaimRow(
-        number=tx.new_claim(),
+        number=tx.new_claim(waits),
         request=request,
         held=request.demand,
         state=state,

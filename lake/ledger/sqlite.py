@@ -7,8 +7,10 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
@@ -18,18 +20,25 @@ from sqlalchemy.pool import StaticPool
 
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
+from lake.ledger.board import Board, Posted
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.schema import REVISION
-from lake.ledger.store import Clock, Parameters, Row, Texts, Transaction, unruly
+from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Texts, Transaction, unruly
 
 __all__ = ["SQLiteStore"]
 
 _APPLICATION_ID = 0x6D70634C  # "mpcL": tells a ledger from any other SQLite file
 _SCHEMA_VERSION = int(REVISION)
 
-_BUSY_SECONDS = 10.0
-_BUSY_ATTEMPTS = 3
+_OPEN_SECONDS = 10.0
+_BUSY_SECONDS = 30.0
+# SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
+_FIRST_PAUSE = 3e-3
+_LONGEST_PAUSE = 5e-3
 
+T = TypeVar("T")
+
+_MADE = "SELECT 1 FROM claims WHERE request_id = ?"
 _TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
@@ -72,6 +81,7 @@ class SQLiteStore:
             LedgerError: not a ledger, an unknown schema version, or a network file system.
         """
         self.path = path.resolve()
+        self._name = str(self.path)
         if not self.path.is_file():
             raise _missing(self.path)
         refuse_network_file_system(self.path)
@@ -79,11 +89,13 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
+        self._board = Board(self.path.with_name(f"{self.path.name}-board"), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         try:
             self._check_header()
             _make_durable(self._connection)
             self._migrate()
+            self._connection.execute("PRAGMA busy_timeout = 0")  # from here on `_begin` waits
         except sqlite3.Error as error:
             self._connection.close()
             raise LedgerError(self.path, f"not a ledger ({error})", "give the path of a ledger file") from None
@@ -125,11 +137,12 @@ class SQLiteStore:
     @property
     def name(self) -> str:
         """The file."""
-        return str(self.path)
+        return self._name
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
         self._connection.close()
+        self._board.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -139,33 +152,104 @@ class SQLiteStore:
             LedgerMissing: the file was deleted since it was opened.
             LedgerError: it was replaced, it stayed busy, or SQLite failed (a full disk).
         """
+        with self._at_work():
+            self._begin()
+            yield self._begun()
+            self._connection.execute("COMMIT")
+            self._board.ring()
+
+    def together(
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+    ) -> T:
+        """Do something that another process may do as well; as `Store.together`."""
+        with self._at_work():
+            posted = False
+            for free in self._tries():
+                found = self._looked(look) if posted and not free else None
+                if found is not None:
+                    return found
+                if self._lock_taken():
+                    return self._led(lead)
+                if post is not None and not posted:
+                    self._board.post(post)
+                    posted = True
+                    if self._lock_taken():  # nobody is at work any more who could have seen it
+                        return self._led(lead)
+            raise self._busy()
+
+    def _looked(self, look: Callable[[Transaction], T | None]) -> T | None:
+        self._check_in_place()
+        try:
+            return look(self._transaction())
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            return None
+
+    def _led(self, lead: Callable[[Transaction, Posts], T]) -> T:
+        """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
+        taken: list[Posted] = []
+
+        def posts() -> list[Post]:
+            taken.extend(self._board.take())
+            return [one.post for one in taken if not self._made(one.post)]
+
+        done = lead(self._begun(), posts)
+        self._connection.execute("COMMIT")
+        self._board.ring(taken)
+        return done
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """This process and thread alone use the connection; what is not committed at the end is undone."""
         if os.getpid() != self._process:
             raise LedgerError(self.path, "this handle belongs to the parent process", "open the ledger in the child")
         with self._lock:
             try:
-                self._begin()
-                self._check_in_place()
-                yield Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
-                self._connection.execute("COMMIT")
+                yield
             except sqlite3.Error as error:
                 raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
             finally:
                 self._roll_back()
 
     def _begin(self) -> None:
-        """BEGIN IMMEDIATE: the write lock comes first, so that no check is made on a state that is then lost."""
-        for _ in range(_BUSY_ATTEMPTS):
-            try:
-                self._connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    raise
-            else:
+        """Take the lock; it comes first, so that no check is made on a state that is then lost."""
+        for _ in self._tries():
+            if self._lock_taken():
                 return
-        waited = _BUSY_SECONDS * _BUSY_ATTEMPTS
-        raise LedgerError(
-            self.path, f"locked by another process for {waited:.0f} s", "see who holds it, then try again"
-        )
+        raise self._busy()
+
+    def _lock_taken(self) -> bool:
+        """Begin a transaction that writes, unless another one is at work."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not _is_busy(error):
+                raise
+            return False
+        return True
+
+    def _begun(self) -> Transaction:
+        self._check_in_place()
+        return self._transaction()
+
+    def _transaction(self) -> Transaction:
+        return Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
+
+    def _tries(self) -> Iterator[bool]:
+        """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
+        end, pause = time.monotonic() + _BUSY_SECONDS, _FIRST_PAUSE
+        yield True
+        while time.monotonic() < end:
+            yield self._board.wait(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+    def _busy(self) -> LedgerError:
+        problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"
+        return LedgerError(self.path, problem, "see who holds it, then try again")
+
+    def _made(self, post: Post) -> bool:
+        return self._connection.execute(_MADE, (post.request_id,)).fetchone() is not None
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""
@@ -212,6 +296,10 @@ def _missing(path: Path) -> LedgerMissing:
     return LedgerMissing(path, "there is no such file", "ask its steward to create it, or to restore it from a backup")
 
 
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _file_identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
@@ -220,7 +308,7 @@ def _file_identity(path: Path) -> tuple[int, int]:
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection to an existing file, without implicit transactions."""
     return sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_OPEN_SECONDS, check_same_thread=False
     )
 
 

@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ClauseElement, Dialect, bindparam, exists, func, insert, select
 
@@ -23,6 +23,8 @@ __all__ = [
     "Clock",
     "Head",
     "Parameters",
+    "Post",
+    "Posts",
     "Row",
     "Runner",
     "Start",
@@ -35,6 +37,8 @@ __all__ = [
 
 Clock = Callable[[], float]
 """Seconds since the epoch."""
+
+T = TypeVar("T")
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
@@ -104,6 +108,23 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
+class Post:
+    """A claim that is to be made, as others see it.
+
+    Attributes:
+        request_id: of the claim.
+        content: what is asked, as plain values of JSON.
+    """
+
+    request_id: str
+    content: list[Any]
+
+
+Posts = Callable[[], list[Post]]
+"""Takes what others posted, of claims that are not there yet."""
+
+
+@dataclass
 class Start:
     """What most transactions need to know first.
 
@@ -138,7 +159,7 @@ class Transaction:
 
     @property
     def start(self) -> Start:
-        """How the ledger stood when the transaction began; its head moves on with `record`."""
+        """How the ledger stood when the transaction began; `record` and `new_claim` keep it up to date."""
         if self._start is None:
             ((settings, passed, last_claim, anybody_waits, sequence, digest),) = self.rows(START)
             head = GENESIS if sequence is None else Head(sequence, digest)
@@ -178,11 +199,12 @@ class Transaction:
         """Where the audit log ends."""
         return self.start.head
 
-    def new_claim(self) -> int:
-        """The next number of a claim: whoever asks uses it."""
-        number = self.start.last_claim + 1
-        self._start = replace(self.start, last_claim=number)
-        return number
+    def new_claim(self, waits: bool) -> int:
+        """The next number of a claim: whoever asks uses it, for one that waits or for one that does not."""
+        start = self.start
+        start.last_claim += 1
+        start.anybody_waits = start.anybody_waits or waits
+        return start.last_claim
 
     def record(self, kind: str, **event: Any) -> None:
         """Append one event to the audit log.
@@ -192,9 +214,9 @@ class Transaction:
             event: to whom; values of JSON, nothing secret.
         """
         text = json.dumps({"event": kind, **event, "at": self.now}, sort_keys=True)
-        head = Head(self.start.head.sequence + 1, chained(self.start.head.hash, text))
-        self.write(_APPEND, at=self.now, event=text, **vars(head))
-        self._start = replace(self.start, head=head)
+        last = self.start.head
+        head = self.start.head = Head(last.sequence + 1, chained(last.hash, text))
+        self.write(_APPEND, at=self.now, event=text, sequence=head.sequence, hash=head.hash)
 
 
 def unruly(name: str) -> LedgerError:
@@ -215,6 +237,25 @@ class Store(Protocol):
         Raises:
             LedgerMissing: the store is gone.
             LedgerError: it stayed busy, or failed; nothing was changed.
+        """
+
+    def together(
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+    ) -> T:
+        """Do something that another process may do as well, in one durable transaction of either.
+
+        While another one is at work `post` is shown to it and to those that come after it; one of them may do it, with
+        its own and others', which costs all of them one transaction.
+
+        Args:
+            post: what is to be done, for others; None if only this process can. It may be lost, then it is done here.
+            look: whether it was done already, by one query; None: not yet.
+            lead: looks, and if it was not done, asks what others posted, before it writes anything; then does it, and
+                what it can of theirs. If it raises, nothing was done.
+
+        Raises:
+            LedgerMissing: the store is gone.
+            LedgerError: it stayed busy, or failed; unless another process did it, nothing was changed.
         """
 
     def close(self) -> None:

@@ -59,9 +59,9 @@ class PaidLedger(UnseenLedger):
     def resumable(self, release_key: str) -> Resumable | None:
         if self.stored is not None:
             return None
-        return Resumable(Claim("claim", "ledger", "request", PureDP(1), release_key, 1, 0.0), self.noised)
+        return Resumable(Claim("claim", "ledger", "request", PureDP(1), release_key, 1, 0.0, 60.0), self.noised)
 
-    def commit(self, claim: Claim, release: bytes | None) -> None:
+    def commit(self, claim: Claim, release: bytes | None, plan: str = "") -> None:
         self.committed = release or b""
 
 

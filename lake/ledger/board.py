@@ -1,0 +1,144 @@
+"""A board beside a ledger file: who waits for the lock posts what it wants, and whoever holds the lock may do it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lake.ledger.store import Post
+
+__all__ = ["Board", "Posted"]
+
+_LOOPBACK = "127.0.0.1"
+_MOMENT_SECONDS = 5e-4  # about as long as a transaction
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A line of the board.
+
+    Attributes:
+        at: when it was written, in seconds of this machine's clock.
+        bell: the port of loopback on which its process hears that it may look.
+        post: what it says.
+    """
+
+    at: float
+    bell: int
+    post: Post
+
+
+class Board:
+    """Lines that several processes append, and that one takes; there is no file before the first line.
+
+    Guarantees:
+        A line is taken at most once. It may be lost, or torn, and a bell may ring for nothing or not at all: all of it
+        is a hint, and whoever waits sees for itself how things are.
+    Leaks:
+        What claims ask for, to whoever may read the ledger itself: its owner. A bell says that something happened.
+    """
+
+    def __init__(self, path: Path, patience_seconds: float) -> None:
+        """Use a board.
+
+        Args:
+            path: of its file.
+            patience_seconds: how long anybody waits: older lines were left by a process that is gone.
+        """
+        self._path, self._patience = path, patience_seconds
+        self._usual = 0  # how many lines there are when this process takes them
+        self._file: int | None = None
+        self._bell: socket.socket | None = None
+        self._port = 0
+
+    def post(self, post: Post) -> None:
+        """Append a line, in one call of the system, so that lines do not mix; nothing where that fails."""
+        with contextlib.suppress(OSError):
+            if self._file is None:
+                self._file = self._opened(os.O_CREAT)
+            self._socket()
+            line = [time.time(), self._port, post.request_id, post.content]
+            os.write(self._file, json.dumps(line).encode() + b"\n")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the bell rings, but no longer than that; whether the lock may be free, rather than work done."""
+        if self._bell is None:
+            time.sleep(seconds)
+            return True
+        self._bell.settimeout(seconds)
+        with contextlib.suppress(OSError):
+            (said,) = self._bell.recv(1)
+            self._usual = said or self._usual
+            return not said
+        return False
+
+    def take(self) -> list[Posted]:
+        """Every line, oldest first. The caller holds the ledger's lock, so nobody else takes any.
+
+        Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
+        """
+        written, end = self._read(), time.monotonic() + _MOMENT_SECONDS
+        while written.count(b"\n") < self._usual and time.monotonic() < end:
+            time.sleep(_MOMENT_SECONDS / 10)
+            written = self._read()
+        if written and self._file is not None:
+            os.ftruncate(self._file, 0)
+        found = list(self._living(written))
+        self._usual = max(len(found), self._usual - 1)
+        return found
+
+    def ring(self, done: Sequence[Posted] = ()) -> None:
+        """Let those look who posted what was done; and tell the first who still waits that the lock is free."""
+        said = bytes([min(len(done), 255)])
+        self._tell(done, said)
+        self._tell(self._first(), b"\0")
+
+    def close(self) -> None:
+        """Close the file; what was posted stays for whoever takes it."""
+        if self._file is not None:
+            os.close(self._file)
+        if self._bell is not None:
+            self._bell.close()
+        self._file = self._bell = None
+
+    def _first(self) -> list[Posted]:
+        return list(self._living(self._read().partition(b"\n")[0]))
+
+    def _tell(self, whom: Iterable[Posted], what: bytes) -> None:
+        with contextlib.suppress(OSError):
+            for one in whom:
+                if one.bell != self._port:
+                    self._socket().sendto(what, (_LOOPBACK, one.bell))
+
+    def _socket(self) -> socket.socket:
+        if self._bell is None:
+            self._bell = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self._bell.bind((_LOOPBACK, 0))
+            self._port = self._bell.getsockname()[1]
+        return self._bell
+
+    def _read(self) -> bytes:
+        try:
+            if self._file is None:
+                self._file = self._opened(0)
+            size = os.fstat(self._file).st_size
+            return os.pread(self._file, size, 0) if size else b""
+        except OSError:
+            return b""
+
+    def _opened(self, create: int) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | create, 0o600)
+
+    def _living(self, lines: bytes) -> Iterator[Posted]:
+        for line in lines.splitlines():
+            with contextlib.suppress(ValueError):  # torn
+                match json.loads(line):
+                    case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
+                        if abs(time.time() - at) < self._patience:
+                            yield Posted(at, bell, Post(request_id, content))
