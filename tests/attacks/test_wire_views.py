@@ -251,15 +251,15 @@ def test_neighbouring_inputs_look_alike_on_the_wire(honest: tuple[Recording, Rec
 
 
 @pytest.mark.parametrize(
-    ("protocol", "caught_by"),
+    ("protocol", "runs", "caught_by"),
     [
-        (ClearShare, {"high bits of every place", "bytes", "words of the two inputs"}),
-        (ReusedMask, {"high bits of every place", "low bits of every place", "changes from run to run"}),
-        (ReusedNoise, {"noise of each party"}),
+        (ClearShare, RUNS, {"high bits of every place", "bytes", "words of the two inputs"}),
+        (ReusedMask, 60, {"high bits of every place", "low bits of every place", "changes from run to run"}),
+        (ReusedNoise, 60, {"noise of each party"}),
     ],
 )
-def test_planted_faults_are_caught(protocol: type[Recorded], caught_by: set[str]) -> None:
-    found = p_values(record(EXACT, protocol=protocol), record(NEIGHBOUR, protocol=protocol))
+def test_planted_faults_are_caught(protocol: type[Recorded], runs: int, caught_by: set[str]) -> None:
+    found = p_values(record(EXACT, runs, protocol), record(NEIGHBOUR, runs, protocol))
     assert {name for name, p_value in found.items() if p_value < FALSE_ALARM} >= caught_by, found
 
 

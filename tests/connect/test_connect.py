@@ -19,7 +19,7 @@ from tests.connect.worker import outcome
 from tests.tools.connect import connect_server, python_without_project, zipped_packages
 from tests.tools.lakes import write_table
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 WARDS = ("east", "north", "south")

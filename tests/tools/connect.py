@@ -38,7 +38,7 @@ _CONF = {
     "spark.ui.enabled": "false",
 }
 _READY = re.compile(r"Spark Connect server started at: \S*?:(\d+)")
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _STOP_SECONDS = 30.0
 _LINES_SHOWN = 40
 
