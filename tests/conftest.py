@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from tests.tools.postgres import postgres
 __all__ = ["DeltaWriter", "clock", "new_place", "postgres", "spark", "write_delta"]
 
 DeltaWriter = Callable[..., str]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what failed at once: a run that is cut off has no summary."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        last = report.longreprtext.strip().rpartition("\n")[2]
+        print(f"\n{report.when} failed: {report.nodeid}: {last[:300]}", flush=True)
 
 
 @pytest.fixture(scope="session")
