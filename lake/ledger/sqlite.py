@@ -33,7 +33,7 @@ _SCHEMA_VERSION = int(REVISION)
 _OPEN_SECONDS = 10.0
 _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
-_FIRST_PAUSE = 3e-3
+_FIRST_PAUSE = 3e-4
 _LONGEST_PAUSE = 5e-3
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ class SQLiteStore:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
             posted = False
-            for free in self._tries():
+            for free in self._tries(_LONGEST_PAUSE):  # unless the bell rings before
                 found = self._looked(look) if posted and not free else None
                 if found is not None:
                     return found
@@ -214,7 +214,7 @@ class SQLiteStore:
 
     def _begin(self) -> None:
         """Take the lock; it comes first, so that no check is made on a state that is then lost."""
-        for _ in self._tries():
+        for _ in self._tries(_FIRST_PAUSE):
             if self._lock_taken():
                 return
         raise self._busy()
@@ -236,9 +236,9 @@ class SQLiteStore:
     def _transaction(self) -> Transaction:
         return Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
 
-    def _tries(self) -> Iterator[bool]:
+    def _tries(self, pause: float) -> Iterator[bool]:
         """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
-        end, pause = time.monotonic() + _BUSY_SECONDS, _FIRST_PAUSE
+        end = time.monotonic() + _BUSY_SECONDS
         yield True
         while time.monotonic() < end:
             yield self._board.wait(pause)

@@ -669,8 +669,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a claim is deducted where it fits",
         (12,),
         "dp/accounting/budget.py",
-        "amounts = {name: amount - sum(one.amounts[name] for one in spent) for name, amount in capacity.amounts.items()}",
-        "amounts = {name: max(amount - sum(s.amounts[name] for s in spent), Fraction(0)) for name, amount in capacity.amounts.items()}",
+        "left[name] -= amount",
+        "left[name] = max(left[name] - amount, Fraction(0))",
         ("tests/dp/accounting/test_renyi.py",),
     ),
     Mutant(
