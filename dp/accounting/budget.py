@@ -43,9 +43,10 @@ class _Amounts:
     @classmethod
     def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
         """From what `amounts` returned; none is negative."""
-        if any(amount.numerator < 0 for amount in amounts.values()) or amounts.get("delta", 0) >= 1:
-            return cls(**amounts)  # says what is wrong
         made = cls.__new__(cls)
+        usual = amounts.keys() == cls.__annotations__.keys() and amounts.get("delta", 0) < 1
+        if not usual or any(amount.numerator < 0 for amount in amounts.values()):
+            return cls(**amounts)  # says what is wrong
         vars(made).update(amounts)
         return made
 
@@ -192,9 +193,9 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
         InvalidArgument: more was spent than there was, of a kind that never allows it.
     """
     left = dict(capacity.amounts)
-    for one in spent:
-        for name, amount in one.amounts.items():
-            left[name] -= amount
+    for amounts in (one.amounts for one in spent):
+        for name in left:
+            left[name] -= amounts[name]
     return capacity.of_amounts(left)
 
 

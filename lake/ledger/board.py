@@ -17,6 +17,8 @@ __all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
 _MOMENT_SECONDS = 5e-4  # about as long as a transaction
+_MOST_BYTES = 1 << 16
+_BELL_ONLY = Post("", [])
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,20 @@ class Board:
         self._bell: socket.socket | None = None
         self._port = 0
 
-    def post(self, post: Post) -> None:
-        """Append a line, in one call of the system, so that lines do not mix; nothing where that fails."""
-        with contextlib.suppress(OSError):
+    def post(self, post: Post = _BELL_ONLY) -> None:
+        """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be.
+
+        Args:
+            post: what is to be done; without it only the bell is asked for.
+        """
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            self._socket()
+            line = json.dumps([time.time(), self._port, post.request_id, post.content]).encode() + b"\n"
+            if len(line) > _MOST_BYTES:
+                return
             if self._file is None:
                 self._file = self._opened(os.O_CREAT)
-            self._socket()
-            line = [time.time(), self._port, post.request_id, post.content]
-            os.write(self._file, json.dumps(line).encode() + b"\n")
+            os.write(self._file, line)
 
     def wait(self, seconds: float) -> bool:
         """Wait until the bell rings, but no longer than that; whether the lock may be free, rather than work done."""
@@ -73,9 +81,9 @@ class Board:
             return True
         self._bell.settimeout(seconds)
         with contextlib.suppress(OSError):
-            (said,) = self._bell.recv(1)
-            self._usual = said or self._usual
-            return not said
+            said = self._bell.recv(1)
+            self._usual = said[0] if said > b"\0" else self._usual
+            return said <= b"\0"
         return False
 
     def take(self) -> list[Posted]:
@@ -88,9 +96,10 @@ class Board:
             time.sleep(_MOMENT_SECONDS / 10)
             written = self._read()
         if written and self._file is not None:
-            os.ftruncate(self._file, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, 0)
         found = list(self._living(written))
-        self._usual = max(len(found), self._usual - 1)
+        self._usual = max(sum(one.post != _BELL_ONLY for one in found), self._usual - 1)
         return found
 
     def ring(self, done: Sequence[Posted] = ()) -> None:
@@ -111,10 +120,9 @@ class Board:
         return list(self._living(self._read().partition(b"\n")[0]))
 
     def _tell(self, whom: Iterable[Posted], what: bytes) -> None:
-        with contextlib.suppress(OSError):
-            for one in whom:
-                if one.bell != self._port:
-                    self._socket().sendto(what, (_LOOPBACK, one.bell))
+        for port in {one.bell for one in whom} - {self._port}:
+            with contextlib.suppress(OSError):
+                self._socket().sendto(what, (_LOOPBACK, port))
 
     def _socket(self) -> socket.socket:
         if self._bell is None:
@@ -133,11 +141,11 @@ class Board:
             return b""
 
     def _opened(self, create: int) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_APPEND | create, 0o600)
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
         for line in lines.splitlines():
-            with contextlib.suppress(ValueError):  # torn
+            with contextlib.suppress(ValueError, RecursionError):  # torn
                 match json.loads(line):
                     case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
                         if abs(time.time() - at) < self._patience:

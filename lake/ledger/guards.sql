@@ -164,20 +164,3 @@ BEGIN
     END LOOP;
     RETURN NEW;
 END $$;
-
--- Waits until nobody is at work on the ledger. Whether this transaction is now, for there is no claim of that request;
--- where another process has made it meanwhile, nobody waits for this one.
-CREATE OR REPLACE FUNCTION {schema}.turn_of(request text) RETURNS boolean LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    key bigint := '{schema}.audit'::regclass::oid::bigint;
-    mine boolean;
-BEGIN
-    PERFORM pg_advisory_lock(key);
-    mine := NOT EXISTS (SELECT FROM {schema}.claims WHERE request_id = request);
-    IF mine THEN
-        PERFORM pg_advisory_xact_lock(key);
-    END IF;
-    PERFORM pg_advisory_unlock(key);
-    RETURN mine;
-END $$;

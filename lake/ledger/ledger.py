@@ -91,7 +91,7 @@ class Ledger(AuditedLedger, BudgetLedger):
         unfinished runs, and of all runs in which this owner was no recipient). A file is made readable by its owner
         alone.
     Cost:
-        One durable transaction per change.
+        One durable transaction per change; in a file, claims of processes that wait for each other share one.
     """
 
     def __init__(self, store: Store) -> None:
@@ -326,7 +326,9 @@ class Ledger(AuditedLedger, BudgetLedger):
 
         def look(tx: Transaction) -> ClaimRow | SparkMpcError | None:
             row = claim_requested(tx, request.request_id)
-            return None if row is None else self._repeated(row, request, choice) or row
+            if row is None or row.overdue(tx.now):
+                return None  # `lead` gives back what is overdue before it looks
+            return self._repeated(row, request, choice) or row
 
         def lead(tx: Transaction, posts: Posts) -> ClaimRow | SparkMpcError:
             with self._opened(tx, request.request_id, choice.names) as books:
@@ -337,7 +339,7 @@ class Ledger(AuditedLedger, BudgetLedger):
                     make_posted(books, others, self.ledger_id, request.request_id, self._check_demand)
             return found
 
-        outcome = self._store.together(written_post(self.ledger_id, request, choice), look, lead)
+        outcome = self._store.together(written_post(self.ledger_id, self.capacity, request, choice), look, lead)
         if isinstance(outcome, SparkMpcError):
             raise outcome
         return outcome

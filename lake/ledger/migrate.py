@@ -9,7 +9,7 @@ from alembic.config import Config
 from sqlalchemy.engine import Connection
 
 from lake.ledger.guards import install_guards
-from lake.ledger.schema import METADATA, REVISION, SERVER_METADATA
+from lake.ledger.schema import METADATA, REVISION
 
 __all__ = ["brought_up", "config_for", "made"]
 
@@ -17,8 +17,6 @@ __all__ = ["brought_up", "config_for", "made"]
 def made(connection: Connection) -> None:
     """Make the tables of this version; the caller commits."""
     METADATA.create_all(connection)
-    if connection.dialect.name == "postgresql":
-        SERVER_METADATA.create_all(connection)
     command.stamp(config_for(connection), REVISION)
     install_guards(connection)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -48,21 +47,6 @@ _SETTINGS = f"""
 # Whoever holds this lock is the only one at work; every later statement sees all that was committed before.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCK = "SELECT pg_advisory_xact_lock('audit'::regclass::oid::bigint)"
-_AT_ONCE = "SELECT pg_try_advisory_xact_lock('audit'::regclass::oid::bigint)"
-_TURN = "SELECT turn_of(%(request_id)s)"
-# One line of each session; it is taken once, unless whoever took it did not commit.
-_POST = """
-    INSERT INTO posts (session, request_id, content, taken, posted_at)
-    VALUES (pg_backend_pid(), %(request_id)s, %(content)s, false, clock_timestamp())
-    ON CONFLICT (session) DO UPDATE
-    SET request_id = excluded.request_id, content = excluded.content, taken = false, posted_at = excluded.posted_at
-"""
-_TAKE = """
-    UPDATE posts SET taken = true
-    WHERE NOT taken AND posted_at > clock_timestamp() - interval '30 s'
-        AND NOT EXISTS (SELECT FROM claims WHERE claims.request_id = %(request_id)s)
-    RETURNING request_id, content, EXISTS (SELECT FROM claims WHERE claims.request_id = posts.request_id)
-"""
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # Divides by nothing, which ends the transaction, if the statement did not change one row.
 _EXACTLY = "WITH changed AS ({} RETURNING 1) SELECT 1 / (count(*) = {})::int FROM changed"
@@ -89,53 +73,40 @@ class _Batched:
 
         self._connection, self._name = connection, name
         self._cursor = psycopg.ClientCursor(connection)
-        self._unsent = [(statement, False) for statement in first]  # and whether somebody wants its rows
+        self._unsent = dict.fromkeys(first, False)  # in order: whether somebody wants its rows
         self._known: dict[str, list[Row]] = {}
 
     def ahead(self, text: str, parameters: Parameters) -> None:
         """Send a query with the next batch; what is written before that makes it void."""
-        self._ask(self._cursor.mogrify(text, parameters))
+        self._unsent.setdefault(self._cursor.mogrify(text, parameters), True)
 
     def rows(self, text: str, parameters: Parameters) -> list[Row]:
         """Every row of a query."""
         query = self._cursor.mogrify(text, parameters)
         if query not in self._known:
-            self._ask(query)
+            self._unsent.setdefault(query, True)
             self.send()
         return self._known.pop(query)
 
     def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
         """Send a statement with the next batch; the server itself ends the transaction if it does not do its work."""
         self._known.clear()
-        self._unsent = [(statement, wanted) for statement, wanted in self._unsent if not wanted]
+        self._unsent = {statement: wanted for statement, wanted in self._unsent.items() if not wanted}
         if any(isinstance(value, bytes) and len(value) > _LONG_BYTES for value in parameters.values()):
             self.send()
             self._connection.execute(text.encode(), parameters)
             return
         statement = self._cursor.mogrify(text, parameters)
-        if text.startswith("INSERT") and changes is None:
-            self._insert(*statement.split(" VALUES ", 1))
-        else:
-            self._unsent.append((statement if changes is None else _EXACTLY.format(statement, changes), False))
-
-    def _insert(self, into: str, row: str) -> None:
-        """Rows for one table travel as one statement; no table's rows depend on another's of the same batch."""
-        for place, (statement, _) in reversed(list(enumerate(self._unsent))):
-            if not statement.startswith("INSERT"):
-                break
-            if statement.startswith(f"{into} VALUES "):
-                self._unsent[place] = (f"{statement}, {row}", False)
-                return
-        self._unsent.append((f"{into} VALUES {row}", False))
+        self._unsent[statement if changes is None else _EXACTLY.format(statement, changes)] = False
 
     def send(self, *last: str) -> None:
         """Send what waits, and take the answers."""
-        statements = [*self._unsent, *((statement, False) for statement in last)]
-        self._unsent = []
+        statements = {**self._unsent, **dict.fromkeys(last, False)}
+        self._unsent = {}
         if not statements:
             return
-        self._cursor.execute(";\n".join(statement for statement, _ in statements).encode())
-        for statement, wanted in statements:
+        self._cursor.execute(";\n".join(statements).encode())
+        for statement, wanted in statements.items():
             if wanted:
                 self._known[statement] = self._cursor.fetchall()
             self._cursor.nextset()
@@ -145,10 +116,6 @@ class _Batched:
         self.send("COMMIT")
         if self._cursor.statusmessage != "COMMIT":
             raise LedgerError(self._name, "nothing was committed", "see to the server, then repeat")
-
-    def _ask(self, query: str) -> None:
-        if (query, True) not in self._unsent:
-            self._unsent.append((query, True))
 
 
 class PostgresStore:
@@ -176,7 +143,6 @@ class PostgresStore:
         self._process = os.getpid()
         self._lock = threading.RLock()
         self._server_time, self._asked_at = 0.0, -math.inf
-        self._crowded = False  # whether others were waiting when this process was last at work
         self._connection = self._connected()
         try:
             self._check_revision()
@@ -263,54 +229,6 @@ class PostgresStore:
         Raises:
             LedgerError: the server is away, the ledger stayed busy, or this user may not do that.
         """
-        with self._at_work():
-            runner = self._runner(_BEGIN, _LOCK)
-            runner.ahead(*_TEXTS.of(START))
-            yield Transaction(runner, _TEXTS, self._now())
-            runner.commit()
-
-    def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
-    ) -> T:
-        """Do something that another process may do as well; as `Store.together`."""
-        with self._at_work():
-            if post is None or not self._crowded:
-                return self._led(self._runner(_BEGIN), lead, _AT_ONCE, post)
-            runner = self._runner("BEGIN")
-            runner.write(_POST, {"request_id": post.request_id, "content": json.dumps(post.content)}, None)
-            for statement in ("COMMIT", _BEGIN):
-                runner.write(statement, {}, None)
-            runner.ahead(_TURN, {"request_id": post.request_id})
-            found = look(Transaction(runner, _TEXTS, self._now()))
-            if found is None:
-                return self._led(runner, lead, None, post)
-            runner.commit()
-            return found
-
-    def _led(self, runner: _Batched, lead: Callable[[Transaction, Posts], T], lock: str | None, post: Post | None) -> T:
-        """Do it under the lock, which is held, or is taken at once if nobody waits."""
-        take = {"request_id": None if post is None else post.request_id}
-        for query in () if lock is None else (lock, _LOCK):
-            runner.ahead(query, {})
-        runner.ahead(*_TEXTS.of(START))
-        runner.ahead(_TAKE, take)
-        crowded = True  # where nobody asks what others posted, somebody did what this was to do
-
-        def posts() -> list[Post]:
-            nonlocal crowded
-            at_once = lock is not None and runner.rows(lock, {})[0][0]
-            posted = runner.rows(_TAKE, take)
-            crowded = not at_once or bool(posted)
-            return [Post(request_id, json.loads(content)) for request_id, content, made in posted if not made]
-
-        done = lead(Transaction(runner, _TEXTS, self._now()), posts)
-        runner.commit()
-        self._crowded = crowded
-        return done
-
-    @contextlib.contextmanager
-    def _at_work(self) -> Iterator[None]:
-        """This process and thread alone use the connection; what is not committed at the end is undone."""
         import psycopg
 
         if os.getpid() != self._process:
@@ -319,7 +237,10 @@ class PostgresStore:
             try:
                 if self._connection.closed:
                     self._connection = self._connected()
-                yield
+                runner = _Batched(self._connection, self.name, _BEGIN, _LOCK)
+                runner.ahead(*_TEXTS.of(START))
+                yield Transaction(runner, _TEXTS, self._now())
+                runner.commit()
             except psycopg.errors.DivisionByZero:
                 raise unruly(self.name) from None
             except psycopg.errors.InsufficientPrivilege as error:
@@ -329,8 +250,12 @@ class PostgresStore:
             finally:
                 self._roll_back()
 
-    def _runner(self, *first: str) -> _Batched:
-        return _Batched(self._connection, self.name, *first)
+    def together(
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+    ) -> T:
+        """As `Store.together`; on a server everybody does it alone."""
+        with self.transaction() as tx:
+            return lead(tx, list)
 
     def _now(self) -> float:
         """The caller's clock, or the server's: asked now and then, and counted on between."""
@@ -341,14 +266,13 @@ class PostgresStore:
         return self._server_time + _uptime() - self._asked_at
 
     def _roll_back(self) -> None:
-        """Undo what was not committed, and let go of every lock; nothing to do where it was."""
+        """Undo what was not committed, and nothing where it was; a connection that is out of step is given up."""
         import psycopg
 
-        if self._connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
-            return
         with contextlib.suppress(psycopg.Error):
             self._connection.rollback()
-            self._connection.execute("SELECT pg_advisory_unlock_all()")
+        if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            self._connection.close()  # interrupted in the middle of a statement: the server undoes it
 
     def _connected(self) -> psycopg.Connection:
         import psycopg

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from dp.accounting.budget import Budget, same_kind
 from dp.errors import SparkMpcError
 from lake.ledger.allocation import granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
@@ -18,20 +19,25 @@ from lake.ledger.store import Post
 
 __all__ = ["make_posted", "written_post"]
 
-_OWN_AFFAIRS = ("demand", "parent", "disclosure")
+_TEXTS = ("request_id", "owner", "table", "data_version", "release_key", "run_id", "purpose")
+_NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
+_MOST = 1e15
 
 
-def written_post(ledger_id: str, request: Request, choice: Choice) -> Post | None:
+def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Choice) -> Post | None:
     """What others see: plain values of JSON; None for a claim that its own process has to make.
 
     Args:
         ledger_id: of the ledger that it is for.
+        capacity: of the ledger: a price of another kind is for its own process to refuse.
         request: what is asked, all but the blocks.
         choice: these: only blocks that are named can be claimed for others.
     """
     if not isinstance(choice, Named) or request.parent is not None or request.disclosure:
         return None
-    fields = {name: value for name, value in vars(request).items() if name not in _OWN_AFFAIRS}
+    if not same_kind(choice.price, capacity):
+        return None
+    fields = {name: getattr(request, name) for name in (*_TEXTS, *_NUMBERS)}
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
@@ -49,20 +55,36 @@ def make_posted(
     """
     seen = {mine}
     for post in posts:
+        if post.request_id in seen:
+            continue
         try:
             request = _read(post, books, ledger_id)
             check_request(request)
             check(request)
-        except (ValueError, TypeError, SparkMpcError):
-            continue
-        if request.request_id not in seen:
-            granted_at_once(books, read_settings(books.tx), request)
-            seen.add(request.request_id)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
+            continue  # nothing was written yet, and whoever posted it asks by itself
+        granted_at_once(books, read_settings(books.tx), request)
+        seen.add(request.request_id)
 
 
 def _read(post: Post, books: Books, ledger_id: str) -> Request:
-    whose, names, price, layout, fields = post.content
-    if whose != ledger_id or not all(map(books.accounts.has, names)):
-        raise ValueError("of another ledger, or blocks have to be made first")
+    """Exactly what `written_post` writes.
+
+    Raises:
+        ValueError: anything else, or blocks that have to be made first; many more where a price cannot be read.
+    """
+    match post.content:
+        case [str(whose), list(names), str(price), str(layout), dict(fields)] if whose == ledger_id:
+            pass
+        case _:
+            raise ValueError("not a post, or for another ledger")
+    if fields.keys() != {*_TEXTS, *_NUMBERS} or fields["request_id"] != post.request_id:
+        raise ValueError("not what is posted")
+    for text in (*names, *(fields[name] for name in _TEXTS)):
+        text.encode()  # what cannot be stored is not a claim's
+    if not all(isinstance(fields[name], int | float) and abs(fields[name]) < _MOST for name in _NUMBERS):
+        raise ValueError("not a number that is posted")
+    if not names or not all(map(books.accounts.has, names)):
+        raise ValueError("blocks have to be made first")
     choice = Named(tuple(names), read_budget(price), layout)
     return Request(**fields, demand=choice.chosen(books, read_settings(books.tx)))

@@ -5,17 +5,16 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from dp.errors import InvalidArgument
-from lake.ledger.schema import METADATA, SERVER_METADATA
+from lake.ledger.schema import METADATA
 
 __all__ = ["grant_analyst"]
 
-_MAY_ADD = ("audit", "blocks", "claims", "heads", "posts", "releases")
+_MAY_ADD = ("audit", "blocks", "claims", "heads", "releases")
 _MAY_CHANGE = {
     "blocks": ("unlocked", "unlocked_at", "acquired", "consumed"),
     "claims": ("held", "state", "fence", "lease_expires_at", "deadline_at", "noised", "updated_at"),
     "ledger": ("passed",),
     "heads": ("party", "sequence", "hash", "seen_at"),
-    "posts": ("request_id", "content", "taken", "posted_at"),
 }
 
 # What would let a role past the grants: it may become the owner, or is one whom grants do not bind.
@@ -53,11 +52,10 @@ def grant_analyst(connection: Connection, schema: str, role: str) -> None:
     _require_bound(connection, schema, role)
     quote = connection.dialect.identifier_preparer.quote_identifier
     place, to = quote(schema), quote(role)
-    tables = [*METADATA.tables, *SERVER_METADATA.tables, "alembic_version"]
+    tables = [*METADATA.tables, "alembic_version"]
     statements = [
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {place} FROM {to}",
         f"GRANT USAGE ON SCHEMA {place} TO {to}",
-        f"GRANT EXECUTE ON FUNCTION {place}.turn_of(text) TO {to}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {place} TO {to}",
         *(f"GRANT SELECT ON {place}.{table} TO {to}" for table in tables),
         *(f"GRANT INSERT ON {place}.{table} TO {to}" for table in _MAY_ADD),

@@ -103,6 +103,10 @@ class ClaimRow:
     created_at: float
     updated_at: float
 
+    def overdue(self, now: float) -> bool:
+        """Whether its time is over, so that the next transaction ends it."""
+        return self.state in ("waiting", "reserved") and self.lease_expires_at <= now
+
     def ticket(self, ledger_id: str) -> Claim:
         """What its holder shows."""
         return Claim(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import (
     REAL,
-    Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Double,
     Index,
     Integer,
@@ -22,7 +20,6 @@ from sqlalchemy.types import TypeEngine
 __all__ = [
     "METADATA",
     "REVISION",
-    "SERVER_METADATA",
     "WHOLE",
     "approvals",
     "audit",
@@ -31,7 +28,6 @@ __all__ = [
     "heads",
     "layouts",
     "ledger",
-    "posts",
     "releases",
 ]
 
@@ -42,8 +38,6 @@ WHOLE = "whole"
 """The block that the ledger's capacity is."""
 
 METADATA = MetaData()
-SERVER_METADATA = MetaData()
-"""What a ledger on a server has besides."""
 
 _Seconds: TypeEngine[float] = Double().with_variant(REAL(), "sqlite")  # strict tables know no other name of it
 
@@ -168,15 +162,4 @@ heads = Table(
     Column("hash", Text, nullable=False),
     Column("seen_at", _Seconds, nullable=False),
     sqlite_strict=True,
-)
-
-posts = Table(
-    "posts",
-    SERVER_METADATA,
-    Column("session", Integer, primary_key=True, autoincrement=False),  # the process of the server
-    Column("request_id", Text, nullable=False),
-    Column("content", Text, CheckConstraint("length(content) < 100000"), nullable=False),
-    Column("taken", Boolean, nullable=False),
-    Column("posted_at", DateTime(timezone=True), nullable=False),
-    prefixes=["UNLOGGED"],  # hints: what a crash of the server loses is asked again
 )

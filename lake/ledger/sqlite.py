@@ -30,6 +30,7 @@ __all__ = ["SQLiteStore"]
 _APPLICATION_ID = 0x6D70634C  # "mpcL": tells a ledger from any other SQLite file
 _SCHEMA_VERSION = int(REVISION)
 
+_BOARD = "-board"
 _OPEN_SECONDS = 10.0
 _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
@@ -80,7 +81,7 @@ class SQLiteStore:
             LedgerMissing: no such file.
             LedgerError: not a ledger, an unknown schema version, or a network file system.
         """
-        self.path = path.resolve()
+        self.path = _ledger_path(path)
         self._name = str(self.path)
         if not self.path.is_file():
             raise _missing(self.path)
@@ -89,7 +90,7 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
-        self._board = Board(self.path.with_name(f"{self.path.name}-board"), _BUSY_SECONDS)
+        self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         try:
             self._check_header()
@@ -119,7 +120,7 @@ class SQLiteStore:
         Raises:
             LedgerError: something stands there already, the directory is missing, or a network file system.
         """
-        path = path.resolve()
+        path = _ledger_path(path)
         if not path.parent.is_dir():
             raise LedgerError(path, "its directory does not exist", "make the directory first")
         refuse_network_file_system(path)
@@ -192,7 +193,7 @@ class SQLiteStore:
 
         def posts() -> list[Post]:
             taken.extend(self._board.take())
-            return [one.post for one in taken if not self._made(one.post)]
+            return [one.post for one in taken if one.post.content and not self._made(one.post)]
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
@@ -217,6 +218,7 @@ class SQLiteStore:
         for _ in self._tries(_FIRST_PAUSE):
             if self._lock_taken():
                 return
+            self._board.post()
         raise self._busy()
 
     def _lock_taken(self) -> bool:
@@ -290,6 +292,14 @@ class SQLiteStore:
             raise _missing(self.path) from None
         if identity != self._identity:
             raise LedgerError(self.path, "was replaced since it was opened", "open it again")
+
+
+def _ledger_path(path: Path) -> Path:
+    """Where it lies; not where another ledger has its board."""
+    resolved = path.resolve()
+    if resolved.name.endswith(_BOARD):
+        raise LedgerError(resolved, f"ends in {_BOARD!r}, as the board of another ledger does", "choose another name")
+    return resolved
 
 
 def _missing(path: Path) -> LedgerMissing:

@@ -45,8 +45,6 @@ def upgrade() -> None:
     op.add_column("ledger", sa.Column("passed", sa.Integer, nullable=False, server_default="0"))
     new = [table for name, table in schema.METADATA.tables.items() if name != "ledger"]
     schema.METADATA.create_all(db, tables=new)
-    if db.dialect.name == "postgresql":
-        schema.SERVER_METADATA.create_all(db)
     db.execute(sa.text(_COPY_CLAIMS))
     db.execute(sa.text(_COPY_RELEASES))
     text, at = db.execute(sa.text("SELECT capacity, created_at FROM ledger")).one()

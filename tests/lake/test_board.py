@@ -1,0 +1,400 @@
+"""The board beside a ledger file: lines come back once, a bell wakes who waits; and what nothing comes of."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import stat
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dp.accounting.budget import ZCDP, PureDP
+from lake.blocks.selectors import Selector
+from lake.ledger import Ledger
+from lake.ledger.amounts import write_budget
+from lake.ledger.board import Board
+from lake.ledger.posts import written_post
+from lake.ledger.selection import Named, Wanted
+from lake.ledger.store import Post
+from tests.lake.claiming import LAST, VISITS
+from tests.lake.posting import ASKED, beside, check, file_place, posted, put, requests
+from tests.tools.ledgers import Clock, Place, reserve
+
+__all__ = ["file_place"]
+
+PATIENCE = 30.0
+LINES = 400
+LONG = "x" * 5000
+"""Longer than a page, and than what a file's buffer holds at once."""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger-board"
+
+
+@pytest.fixture
+def board(path: Path) -> Iterator[Board]:
+    """Of the process that takes."""
+    with closing(Board(path, PATIENCE)) as made:
+        yield made
+
+
+@pytest.fixture
+def other(path: Path) -> Iterator[Board]:
+    """Of a process that posts."""
+    with closing(Board(path, PATIENCE)) as made:
+        yield made
+
+
+def ids(board: Board) -> list[str]:
+    return [one.post.request_id for one in board.take()]
+
+
+def line(request_id: str = "r", *, age: float = 0.0, bell: object = 9, content: object = ()) -> list[object]:
+    """As a process writes it; a tuple is a list of JSON."""
+    return [time.time() - age, bell, request_id, content]
+
+
+def post_many(path: Path, name: str) -> None:
+    with closing(Board(path, PATIENCE)) as own:
+        for number in range(LINES):
+            own.post(Post(f"{name}-{number}", [LONG, number]))
+
+
+def test_lines_come_back_in_their_order_and_once(board: Board, other: Board) -> None:
+    posts = [Post(f"r{number}", [number, "a\nb\r\u2028", {"price": None}]) for number in range(5)]
+    for number, post in enumerate(posts):
+        (board if number % 2 else other).post(post)
+    assert [one.post for one in board.take()] == posts
+    assert board.take() == other.take() == []
+    other.post(posts[0])
+    assert ids(other) == ["r0"]
+    assert board.take() == []
+
+
+def test_what_a_closed_board_posted_stays(path: Path, board: Board) -> None:
+    with closing(Board(path, PATIENCE)) as gone:
+        gone.post(Post("left", [1]))
+    assert ids(board) == ["left"]
+
+
+def test_there_is_no_file_before_the_first_line(board: Board, path: Path) -> None:
+    assert board.take() == []
+    board.ring()
+    assert not path.exists()
+    board.post(Post("r", []))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        json.dumps(line("torn"))[:-9],
+        "",
+        "not JSON",
+        "\x00\xff",
+        "9" * 5000,
+        pytest.param("[" * 200_000, id="deeper than a reader can go"),
+        "null",
+        '{"at": 1}',
+        json.dumps(line()[:3]),
+        json.dumps([*line(), 1]),
+        json.dumps([str(time.time()), 9, "r", []]),
+        '[NaN, 9, "r", []]',
+        json.dumps([time.time(), 9, 7, []]),
+        json.dumps(line(content={"a": 1})),
+        json.dumps(line(content="text")),
+        json.dumps(line(bell=0)),
+        json.dumps(line(bell=-1)),
+        json.dumps(line(bell=1 << 16)),
+        json.dumps(line(bell=9.5)),
+        json.dumps(line(bell="9")),
+        json.dumps(line(age=PATIENCE + 1)),
+        json.dumps(line(age=-PATIENCE - 9)),
+    ],
+    ids=lambda broken: broken[:24],
+)
+def test_what_is_no_line_of_today_is_passed_over(board: Board, other: Board, path: Path, broken: str) -> None:
+    other.post(Post("before", []))
+    with path.open("ab") as file:
+        file.write(broken.encode("latin-1") + b"\n")
+    other.post(Post("after", []))
+    board.ring()
+    assert ids(board) == ["before", "after"]
+
+
+def test_a_torn_line_spoils_no_more_than_the_next_one(board: Board, other: Board, path: Path) -> None:
+    other.post(Post("before", []))
+    with path.open("ab") as file:
+        file.write(json.dumps(line("torn")).encode()[:-1])
+    other.post(Post("next", []))
+    other.post(Post("after", []))
+    assert ids(board) == ["before", "after"]
+
+
+def test_a_line_older_than_the_patience_is_not_told_that_the_lock_is_free(path: Path, other: Board) -> None:
+    with closing(Board(path, 0.0)) as impatient:
+        other.post(Post("r", []))
+        impatient.ring()
+        assert other.wait(0.05) is False
+        assert impatient.take() == []
+
+
+def check_appended(board: Board, names: tuple[str, ...]) -> None:
+    taken = board.take()
+    assert all(one.post.content == [LONG, int(one.post.request_id.split("-")[1])] for one in taken)
+    for name in names:
+        theirs = [one.post.request_id for one in taken if one.post.request_id.startswith(f"{name}-")]
+        assert theirs == [f"{name}-{number}" for number in range(LINES)]
+
+
+def test_threads_that_append_never_mix_their_lines(board: Board, path: Path) -> None:
+    names = ("one", "two", "three")
+    threads = [threading.Thread(target=post_many, args=(path, name)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    check_appended(board, names)
+
+
+@pytest.mark.slow
+def test_processes_that_append_never_mix_their_lines(board: Board, path: Path) -> None:
+    names = ("one", "two")
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=post_many, args=(path, name)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    check_appended(board, names)
+
+
+def test_lines_that_are_taken_while_others_are_appended_come_once_and_whole(board: Board, path: Path) -> None:
+    writer = threading.Thread(target=post_many, args=(path, "r"))
+    writer.start()
+    seen: Counter[str] = Counter()
+    while writer.is_alive():
+        seen.update(ids(board))
+    writer.join()
+    seen.update(ids(board))
+    assert set(seen.values()) == {1}
+    assert set(seen) <= {f"r-{number}" for number in range(LINES)}  # one that was lost is asked again
+
+
+def waited(board: Board, seconds: float) -> tuple[bool, float]:
+    began = time.monotonic()
+    return board.wait(seconds), time.monotonic() - began
+
+
+def test_a_bell_wakes_whoever_waits_for_what_was_done(board: Board, other: Board) -> None:
+    other.post(Post("r", []))
+    board.ring(board.take())
+    free, seconds = waited(other, 30)
+    assert not free  # somebody did it: look
+    assert seconds < 10
+
+
+def test_a_bell_tells_the_first_who_still_waits_that_the_lock_is_free(path: Path, board: Board, other: Board) -> None:
+    with closing(Board(path, PATIENCE)) as second:
+        other.post(Post("first", []))
+        second.post(Post("second", []))
+        board.ring()
+        free, seconds = waited(other, 30)
+        assert free
+        assert seconds < 10
+        free, seconds = waited(second, 0.05)
+        assert not free
+        assert seconds >= 0.04
+
+
+def test_a_bell_that_comes_while_somebody_waits_ends_the_wait(board: Board, other: Board) -> None:
+    other.post(Post("r", []))
+    taken = board.take()
+    ringing = threading.Timer(0.1, board.ring, args=(taken,))
+    ringing.start()
+    _, seconds = waited(other, 30)
+    ringing.join()
+    assert seconds < 10
+
+
+def test_whatever_anybody_sends_to_a_bell_only_wakes(board: Board, other: Board) -> None:
+    other.post(Post("r", []))
+    (posted,) = board.take()
+    for message in (b"", b"\xff", b"x" * 1000):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
+            anybody.sendto(message, ("127.0.0.1", posted.bell))
+        assert waited(other, 30)[1] < 10
+    assert other.take() == []
+
+
+def test_nobody_rings_for_himself(board: Board) -> None:
+    board.post(Post("mine", []))
+    board.ring(board.take())
+    assert waited(board, 0.05)[1] >= 0.04
+
+
+def test_more_are_told_than_a_byte_counts(board: Board, other: Board) -> None:
+    for number in range(300):
+        other.post(Post(f"r{number}", []))
+    board.ring(board.take())
+    assert waited(other, 30)[1] < 10
+
+
+def test_whose_bell_is_gone_is_passed_over(path: Path, board: Board, other: Board) -> None:
+    with closing(Board(path, PATIENCE)) as gone:
+        gone.post(Post("gone", []))
+    other.post(Post("r", []))
+    board.ring(board.take())
+    assert waited(other, 30)[1] < 10
+
+
+def test_without_a_bell_waiting_is_just_waiting(board: Board, path: Path) -> None:
+    free, seconds = waited(board, 0.05)
+    assert free  # nobody can say otherwise
+    assert 0.05 <= seconds < 10
+    assert not path.exists()
+
+
+def test_taking_waits_a_moment_and_no_longer_for_as_many_as_came_before(board: Board, other: Board) -> None:
+    for number in range(3):
+        other.post(Post(f"r{number}", []))
+    assert len(board.take()) == 3
+    began = time.monotonic()
+    assert board.take() == []
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.symlink_to(path)], ids=["a folder", "a loop"])
+def test_a_board_that_cannot_be_opened_gives_nothing_and_takes_nothing(
+    board: Board, path: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(path)
+    board.post(Post("r", []))
+    assert board.take() == []
+    board.ring()
+
+
+def test_a_place_that_is_gone_makes_no_post_fail(board: Board, path: Path) -> None:
+    path.parent.rmdir()
+    board.post(Post("r", []))
+    assert board.take() == []
+    board.ring()
+    assert not path.parent.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a file that is always full")
+def test_a_full_disk_makes_no_post_fail(board: Board, path: Path) -> None:
+    path.symlink_to("/dev/full")
+    board.post(Post("r", []))
+    assert board.take() == []
+    board.ring()
+
+
+# --- what posts say, to whoever is at work on a ledger
+
+
+@pytest.fixture
+def empty(file_place: Place, clock: Clock) -> Iterator[Ledger]:
+    """A new ledger of epsilon 1, whose books and log are right after every test."""
+    with Ledger.create(file_place(), capacity=PureDP(1), clock=clock) as made:
+        yield made
+        check(made)
+
+
+def test_an_old_post_is_not_made(empty: Ledger) -> None:
+    put(empty, posted(empty, "theirs"))
+    at, *rest = json.loads(beside(empty).read_text())
+    beside(empty).write_text(json.dumps([at - 31, *rest]) + "\n")
+    reserve(empty, "mine")
+    assert requests(empty) == ["mine"]
+
+
+def test_a_request_is_made_once_however_often_it_is_posted(empty: Ledger) -> None:
+    reserve(empty, "old")
+    empty.release(reserve(empty, "ended"))
+    twice = posted(empty, "theirs")
+    put(empty, posted(empty, "old"), posted(empty, "ended"), posted(empty, "mine"), twice, twice)
+    reserve(empty, "mine")
+    assert requests(empty) == ["old", "ended", "mine", "theirs"]
+    assert empty.reserved() == PureDP("0.3")
+
+
+def part(place: int, value: object) -> Callable[[list[Any]], None]:
+    return lambda content: content.__setitem__(place, value)
+
+
+def field(**values: object) -> Callable[[list[Any]], None]:
+    return lambda content: content[4].update(values)
+
+
+IGNORED: dict[str, Callable[[list[Any]], object]] = {
+    "of another ledger": part(0, "another"),
+    "of no blocks": part(1, []),
+    "of a block that is a number": part(1, [1]),
+    "of a block whose name no store takes": part(1, ["whole\0"]),
+    "with a price of another kind": part(2, write_budget(ZCDP("0.1"))),
+    "for nothing": part(2, write_budget(PureDP(0))),
+    "with a price divided by zero": part(2, '{"epsilon": "1/0", "kind": "pure"}'),
+    "with a price that is a list": part(2, "[]"),
+    "with a price that is torn": part(2, '{"epsilon": "1/1'),
+    "with nothing": list.clear,
+    "with a part too few": list.pop,
+    "with a part too many": lambda content: content.append(None),
+    "with a lease of text": field(lease_seconds="60"),
+    "with a lease that no float holds": field(lease_seconds=10**400),
+    "with a weight of a half": field(weight=0.5),
+    "with a field that nobody knows": field(more=1),
+    "with a demand of its own": field(demand={"whole": "1/10"}),
+    "within a claim": field(parent=1),
+    "with a disclosure": field(disclosure="totals"),
+    "with a purpose that is an object": field(purpose={"of": "much"}),
+    "with no owner": field(owner=None),
+    "with an id that is a list": field(request_id=["theirs"]),
+    "with an id of nothing": field(request_id=""),
+    "with the id of a claim inside": field(request_id="old"),
+}
+
+
+@pytest.mark.parametrize("spoil", IGNORED.values(), ids=IGNORED)
+def test_nothing_comes_of_a_post(empty: Ledger, spoil: Callable[[list[Any]], object]) -> None:
+    reserve(empty, "old")
+    broken = posted(empty, "theirs")
+    broken = replace(broken, content=json.loads(json.dumps(broken.content)))
+    spoil(broken.content)
+    put(empty, broken, posted(empty, "good"))
+    reserve(empty, "mine")
+    assert requests(empty) == ["old", "mine", "good"]
+    assert empty.reserved() == PureDP("0.3")
+
+
+def test_nothing_comes_of_a_post_that_is_no_json(empty: Ledger) -> None:
+    put(empty, posted(empty, "theirs"))
+    beside(empty).write_bytes(beside(empty).read_bytes()[:-9] + b"\n")
+    reserve(empty, "mine")
+    assert requests(empty) == ["mine"]
+
+
+def test_what_only_its_own_process_can_make_is_never_posted(empty: Ledger) -> None:
+    whole = Named(("whole",), PureDP("0.1"), "")
+    assert written_post(empty.ledger_id, empty.capacity, ASKED, whole) is not None
+    assert written_post(empty.ledger_id, empty.capacity, replace(ASKED, parent=1), whole) is None
+    assert written_post(empty.ledger_id, empty.capacity, replace(ASKED, disclosure="totals"), whole) is None
+    for choice in (Wanted(None, Selector(), PureDP("0.1")), Wanted(VISITS, LAST, PureDP("0.1"))):
+        assert written_post(empty.ledger_id, empty.capacity, ASKED, choice) is None
+
+
+def test_a_request_that_is_too_long_to_post_is_made_by_its_own_process(empty: Ledger) -> None:
+    empty.ask(replace(ASKED, purpose="x" * 100_000), Named(("whole",), PureDP("0.1"), ""))
+    assert requests(empty) == ["theirs"]
