@@ -96,38 +96,39 @@ def test_there_is_no_file_before_the_first_line(board: Board, path: Path) -> Non
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        json.dumps(line("torn"))[:-9],
-        "",
-        "not JSON",
-        "\x00\xff",
-        "9" * 5000,
-        pytest.param("[" * 200_000, id="deeper than a reader can go"),
-        "null",
-        '{"at": 1}',
-        json.dumps(line()[:3]),
-        json.dumps([*line(), 1]),
-        json.dumps([str(time.time()), 9, "r", []]),
-        '[NaN, 9, "r", []]',
-        json.dumps([time.time(), 9, 7, []]),
-        json.dumps(line(content={"a": 1})),
-        json.dumps(line(content="text")),
-        json.dumps(line(bell=0)),
-        json.dumps(line(bell=-1)),
-        json.dumps(line(bell=1 << 16)),
-        json.dumps(line(bell=9.5)),
-        json.dumps(line(bell="9")),
-        json.dumps(line(age=PATIENCE + 1)),
-        json.dumps(line(age=-PATIENCE - 9)),
-    ],
-    ids=lambda broken: broken[:24],
-)
-def test_what_is_no_line_of_today_is_passed_over(board: Board, other: Board, path: Path, broken: str) -> None:
+BROKEN: dict[str, Callable[[], str]] = {
+    "torn": lambda: json.dumps(line("torn"))[:-9],
+    "empty": lambda: "",
+    "not JSON": lambda: "not JSON",
+    "not text": lambda: "\x00\xff",
+    "a long number": lambda: "9" * 5000,
+    "deeper than a reader can go": lambda: "[" * 200_000,
+    "nothing": lambda: "null",
+    "an object": lambda: '{"at": 1}',
+    "a part too few": lambda: json.dumps(line()[:3]),
+    "a part too many": lambda: json.dumps([*line(), 1]),
+    "a time of text": lambda: json.dumps([str(time.time()), 9, "r", []]),
+    "a time that is none": lambda: '[NaN, 9, "r", []]',
+    "an id that is a number": lambda: json.dumps([time.time(), 9, 7, []]),
+    "content that is an object": lambda: json.dumps(line(content={"a": 1})),
+    "content that is text": lambda: json.dumps(line(content="text")),
+    "no port": lambda: json.dumps(line(bell=0)),
+    "a port below all": lambda: json.dumps(line(bell=-1)),
+    "a port above all": lambda: json.dumps(line(bell=1 << 16)),
+    "half a port": lambda: json.dumps(line(bell=9.5)),
+    "a port of text": lambda: json.dumps(line(bell="9")),
+    "of the past": lambda: json.dumps(line(age=PATIENCE + 1)),
+    "of the future": lambda: json.dumps(line(age=-PATIENCE - 9)),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_line_of_today_is_passed_over(
+    board: Board, other: Board, path: Path, broken: Callable[[], str]
+) -> None:
     other.post(Post("before", []))
     with path.open("ab") as file:
-        file.write(broken.encode("latin-1") + b"\n")
+        file.write(broken().encode("latin-1") + b"\n")
     other.post(Post("after", []))
     board.ring()
     assert ids(board) == ["before", "after"]
