@@ -6,22 +6,25 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check setup format clean java
+.PHONY: demo test test-peers check setup format clean java
 
 demo: setup  ## three insurers, three processes, one private answer
 	$(BIN)/spark-mpc demo
 
-test: setup  ## lint, strict types, the whole suite; what CI runs
+test: setup  ## lint, strict types, the whole suite but for other libraries; what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not peers"
+
+test-peers: setup  ## benchmarks beside other libraries, which it installs (gigabytes, once)
+	$(BIN)/python -m pytest -m peers
 
 check: setup  ## lint, types, quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow" -n auto
+	$(BIN)/python -m pytest -q -m "not slow and not peers" -n auto
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -136,7 +136,7 @@ def test_a_peer_that_breaks_down_says_so_and_fails_nothing(cache):
     assert "No module named 'opendp'" in outcome.unsupported
 
 
-@pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.timeout(1800)
 def test_quick_accuracy_compares_every_cell_with_every_peer():
     records = quick_records("accuracy")

@@ -128,7 +128,7 @@ def test_spu_is_pinned():
     assert SPU.packages == (f"spu=={SPU.title.split()[-1]}",)
 
 
-@pytest.mark.slow
+@pytest.mark.peers
 @pytest.mark.timeout(1800)
 def test_a_quick_run_compares_every_case_with_all_others():
     records = quick_records("rep3")
