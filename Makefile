@@ -6,15 +6,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-peers check setup format clean java
+.PHONY: demo test test-all test-peers check setup format clean java
 
 demo: setup  ## three insurers, three processes, one private answer
 	$(BIN)/spark-mpc demo
 
-test: setup  ## lint, strict types, the whole suite but for other libraries; what CI runs
+test: setup  ## lint, strict types, the suite; what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not peers"
+
+test-all: setup  ## what takes minutes, too
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not peers"
 
 test-peers: setup  ## benchmarks beside other libraries, which it installs (gigabytes, once)
@@ -24,7 +27,7 @@ check: setup  ## lint, types, quick tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not slow and not peers" -n auto
+	$(BIN)/python -m pytest -q -m "not slow and not long and not peers" -n auto
 
 format: setup
 	$(BIN)/ruff check --fix .

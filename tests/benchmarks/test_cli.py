@@ -70,6 +70,7 @@ def test_peak_memory_sees_children():
     assert peak_mib(hold_memory_for_a_moment) > before + 150
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_bounding_prints_one_json_object_a_line():
     records = quick_records("bounding")

@@ -100,6 +100,7 @@ def test_processes_that_are_really_killed(new_place: Place) -> None:
     assert outcome.crashes == 8
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("postgres")  # skipped where there is none
 def test_the_benchmark_finds_no_violation_on_either_store() -> None:

@@ -69,6 +69,7 @@ def test_our_processes_compute_and_count_what_they_send(cache):
     assert spent == {"multiply": (1, 8 * ROWS), "shuffle": (3, 16 * ROWS), "matmul": (1, 8 * ROWS * ROWS)}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["plain", "tls"])
 def test_our_processes_do_every_case(cache, transport):

@@ -75,6 +75,7 @@ def test_tables_have_the_columns_that_a_case_has():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_schedulers_stand_in_the_published_order():
     records = [record for record in quick_records("schedulers") if record["case"] == "many blocks, basic"]
     granted = {(record["scheduler"], record["unlocking"]): record["granted"] for record in records}

@@ -18,7 +18,7 @@ from spark_mpc.party import STEPS
 from tests.e2e.harness import PARTIES, Parties
 from tests.e2e.test_faults import ARMED, GIVEN_BACK, NOTHING, RESERVED, SPENT, Aftermath, others, says_who
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 
 _CASES = itertools.count(1)
 
