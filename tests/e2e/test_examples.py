@@ -87,10 +87,7 @@ CASES = {
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(name, marks=() if name == "health_insurance" else pytest.mark.long)
-        for name in sorted(CASES)
-    ],
+    params=[pytest.param(name, marks=() if name == "health_insurance" else pytest.mark.long) for name in sorted(CASES)],
 )
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
