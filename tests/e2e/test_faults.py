@@ -113,7 +113,10 @@ def test_undisturbed_parties_agree_and_asking_again_is_free(parties: Parties, ep
     assert [again[name]["values"] for name in PARTIES] == [first[name]["values"] for name in PARTIES]
 
 
-@pytest.mark.parametrize("step", AFTERMATHS)
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(step, marks=() if step in ("local", "arm", "commit") else pytest.mark.long) for step in AFTERMATHS],
+)
 def test_a_party_killed_at_a_step(parties: Parties, epsilon: Fraction, step: str) -> None:
     victim, allowed = PARTIES[STEPS.index(step) % len(PARTIES)], AFTERMATHS[step]
     parties.all_ready()
