@@ -145,8 +145,9 @@ class Board:
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
         for line in lines.splitlines():
-            with contextlib.suppress(ValueError, RecursionError):  # torn
+            with contextlib.suppress(ValueError, RecursionError):  # torn, or never a post
                 match json.loads(line):
                     case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
+                        request_id.encode()  # an error where no store takes it
                         if abs(time.time() - at) < self._patience:
                             yield Posted(at, bell, Post(request_id, content))

@@ -110,6 +110,7 @@ BROKEN: dict[str, Callable[[], str]] = {
     "a time of text": lambda: json.dumps([str(time.time()), 9, "r", []]),
     "a time that is none": lambda: '[NaN, 9, "r", []]',
     "an id that is a number": lambda: json.dumps([time.time(), 9, 7, []]),
+    "an id that no store takes": lambda: json.dumps(line("\udc80")),
     "content that is an object": lambda: json.dumps(line(content={"a": 1})),
     "content that is text": lambda: json.dumps(line(content="text")),
     "no port": lambda: json.dumps(line(bell=0)),
@@ -396,6 +397,7 @@ def test_what_only_its_own_process_can_make_is_never_posted(empty: Ledger) -> No
         assert written_post(empty.ledger_id, empty.capacity, ASKED, choice) is None
 
 
-def test_a_request_that_is_too_long_to_post_is_made_by_its_own_process(empty: Ledger) -> None:
-    empty.ask(replace(ASKED, purpose="x" * 100_000), Named(("whole",), PureDP("0.1"), ""))
-    assert requests(empty) == ["theirs"]
+def test_a_post_that_is_too_long_is_not_written(board: Board, other: Board) -> None:
+    other.post(Post("long", ["x" * 100_000]))
+    other.post(Post("short", ["x"]))
+    assert ids(board) == ["short"]
