@@ -1,7 +1,7 @@
 """Stores in which things go wrong at a chosen point.
 
 A point lies before a transaction, before each of its statements, before its COMMIT, and after it (before the caller
-hears of it).
+hears of it); before and after a call of a procedure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.sqlite import SQLiteStore
@@ -91,6 +91,13 @@ class Faulty:
             return done
 
         done = self._store.together(post, look, watched)
+        self._fuse.point()
+        return done
+
+    def at_once(self, step: str, *arguments: Any) -> Row | None:
+        """One call of a procedure of the store."""
+        self._fuse.point()
+        done = self._store.at_once(step, *arguments)
         self._fuse.point()
         return done
 

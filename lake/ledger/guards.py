@@ -27,7 +27,7 @@ _FIXED = {
     heads: ("ledger_id",),
 }  # fmt: skip
 
-_FUNCTIONS = Path(__file__).with_name("guards.sql")
+_FUNCTIONS = [Path(__file__).with_name(name) for name in ("guards.sql", "steps.sql")]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class _Guard:
 
 
 def install_guards(connection: Connection) -> None:
-    """Put the guards of this version in place of those that are there; the caller commits.
+    """Put the guards of this version in place of those that are there, and on PostgreSQL the procedures of
+    `lake.ledger.steps` beside them; the caller commits.
 
     Guarantees:
         Refused to everybody, the owner included: to delete a row, other than an approval; to change a row of the audit
@@ -134,7 +135,7 @@ def _on_sqlite() -> list[str]:
 def _on_postgres(connection: Connection) -> list[str]:
     found = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
     schema = connection.dialect.identifier_preparer.quote_identifier(found)
-    statements = [_FUNCTIONS.read_text(encoding="utf-8").replace("{schema}", schema)]
+    statements = [file.read_text(encoding="utf-8").replace("{schema}", schema) for file in _FUNCTIONS]
     for guard in _guards():
         on = "DELETE OR TRUNCATE" if guard.on == "DELETE" else guard.on
         when = f" FOR EACH ROW WHEN ({guard.when})" if guard.when else ""

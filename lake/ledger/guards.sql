@@ -9,46 +9,74 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = TG_ARGV[0];
 END $$;
 
--- Every amount by its name as numerator and denominator; whatever is not a fraction >= 0 is refused.
-CREATE OR REPLACE FUNCTION {schema}.guard_amounts(amounts text)
-RETURNS TABLE (name text, above numeric, below numeric) LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    value text;
+-- Numerator and denominator; whatever is not a fraction >= 0 is refused.
+CREATE OR REPLACE FUNCTION {schema}.guard_fraction(amount text)
+RETURNS numeric[] LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
-    FOR name, value IN SELECT * FROM jsonb_each_text(amounts::jsonb) WHERE key <> 'kind' LOOP
-        IF value IS NULL OR value !~ '^[0-9]+(/0*[1-9][0-9]*)?$' THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'an amount is a fraction, at least 0';
-        END IF;
-        above := split_part(value, '/', 1);
-        below := coalesce(nullif(split_part(value, '/', 2), ''), '1');
-        RETURN NEXT;
-    END LOOP;
+    IF amount !~ '^[0-9]+(/0*[1-9][0-9]*)?$' THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'an amount is a fraction, at least 0';
+    END IF;
+    RETURN ARRAY[split_part(amount, '/', 1)::numeric, coalesce(nullif(split_part(amount, '/', 2), ''), '1')::numeric];
 END $$;
 
 -- Whether both are of one kind with the same names, and no amount of `one` is above that of `other`.
 CREATE OR REPLACE FUNCTION {schema}.guard_at_most(one text, other text)
-RETURNS boolean LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT one::jsonb ->> 'kind' = other::jsonb ->> 'kind'
-        AND bool_and(coalesce(a.above * b.below <= b.above * a.below, false))
-    FROM {schema}.guard_amounts(one) AS a FULL JOIN {schema}.guard_amounts(other) AS b USING (name)
-$$;
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    others jsonb := other;
+    name text;
+    amount text;
+    a numeric[];
+    b numeric[];
+BEGIN
+    IF one::jsonb ->> 'kind' IS DISTINCT FROM others ->> 'kind' THEN
+        RETURN false;
+    END IF;
+    FOR name, amount IN SELECT * FROM jsonb_each_text(one::jsonb - 'kind') LOOP
+        a := {schema}.guard_fraction(amount);
+        b := {schema}.guard_fraction(others ->> name);
+        IF (a[1] * b[2] <= b[1] * a[2]) IS NOT TRUE THEN
+            RETURN false;
+        END IF;
+        others := others - name;
+    END LOOP;
+    RETURN FOUND AND others - 'kind' = '{}';
+END $$;
 
 -- Whether acquired + consumed lie within the capacity: every amount, or that of one Renyi order.
 CREATE OR REPLACE FUNCTION {schema}.guard_fits(acquired text, consumed text, capacity text)
-RETURNS boolean LANGUAGE sql IMMUTABLE
-SET search_path = pg_catalog, pg_temp AS $$
-    SELECT acquired::jsonb ->> 'kind' = capacity::jsonb ->> 'kind'
-        AND consumed::jsonb ->> 'kind' = capacity::jsonb ->> 'kind'
-        AND bool_and(fits IS NOT NULL)
-        AND CASE capacity::jsonb ->> 'kind' WHEN 'renyi' THEN bool_or(fits) ELSE bool_and(fits) END
-    FROM (
-        SELECT (a.above * c.below + c.above * a.below) * w.below <= w.above * (a.below * c.below) AS fits
-        FROM {schema}.guard_amounts(acquired) AS a FULL JOIN {schema}.guard_amounts(consumed) AS c USING (name)
-        FULL JOIN {schema}.guard_amounts(capacity) AS w USING (name)
-    ) AS every_amount
-$$;
+RETURNS boolean LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    held jsonb := acquired;
+    gone jsonb := consumed;
+    kind text := capacity::jsonb ->> 'kind';
+    name text;
+    amount text;
+    a numeric[];
+    c numeric[];
+    w numeric[];
+    fitting integer := 0;
+    others integer := 0;
+BEGIN
+    IF held ->> 'kind' IS DISTINCT FROM kind OR gone ->> 'kind' IS DISTINCT FROM kind THEN
+        RETURN false;
+    END IF;
+    FOR name, amount IN SELECT * FROM jsonb_each_text(capacity::jsonb - 'kind') LOOP
+        a := {schema}.guard_fraction(held ->> name);
+        c := {schema}.guard_fraction(gone ->> name);
+        w := {schema}.guard_fraction(amount);
+        IF a IS NULL OR c IS NULL OR w IS NULL THEN
+            RETURN false;
+        ELSIF (a[1] * c[2] + c[1] * a[2]) * w[2] <= w[1] * (a[2] * c[2]) THEN
+            fitting := fitting + 1;
+        ELSE
+            others := others + 1;
+        END IF;
+        held := held - name;
+        gone := gone - name;
+    END LOOP;
+    RETURN held - 'kind' = '{}' AND gone - 'kind' = '{}' AND fitting > 0 AND (others = 0 OR kind = 'renyi');
+END $$;
 
 -- An event has the next number, and the hash of the one before it and of its own text.
 CREATE OR REPLACE FUNCTION {schema}.guard_chain() RETURNS trigger LANGUAGE plpgsql
@@ -78,8 +106,9 @@ BEGIN
         WHERE layouts.name = NEW.layout AND starts_with(NEW.name, NEW.layout || '/');
     END IF;
     IF NEW.capacity IS DISTINCT FROM due OR EXISTS (
-        SELECT FROM {schema}.guard_amounts(NEW.acquired) WHERE above <> 0
-        UNION ALL SELECT FROM {schema}.guard_amounts(NEW.consumed) WHERE above <> 0
+        SELECT FROM jsonb_each_text(NEW.acquired::jsonb - 'kind') WHERE ({schema}.guard_fraction(value))[1] <> 0
+        UNION ALL
+        SELECT FROM jsonb_each_text(NEW.consumed::jsonb - 'kind') WHERE ({schema}.guard_fraction(value))[1] <> 0
     ) OR NOT coalesce({schema}.guard_fits(NEW.acquired, NEW.consumed, NEW.capacity), false) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a block is as its layout says, and unused';
     END IF;

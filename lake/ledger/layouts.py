@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, insert, select
 
 from dp.accounting.budget import Budget, budget_to_json
 from dp.errors import InvalidArgument
+from dp.planning.query import canonical
 from lake.blocks.block import Block
 from lake.blocks.rules import Blocks
 from lake.errors import LedgerError
@@ -79,7 +80,7 @@ def set_aside(books: Books, rule: Blocks, capacity: Budget) -> Layout:
     purpose = f"set aside for each block of {rule}"
     request = Request(secrets.token_hex(16), 0.0, {WHOLE: capacity}, table=rule.name, purpose=purpose)
     books.charge(request)
-    text = json.dumps(rule.to_json(), sort_keys=True)
+    text = canonical(rule.to_json()).decode()  # whose hash is the rule's fingerprint
     books.tx.write(_INSERT, name=rule.name, rule=text, capacity=write_budget(capacity), created_at=books.tx.now)
     books.tx.record("laid out", layout=rule.to_json(), capacity=budget_to_json(capacity))
     return layout

@@ -47,6 +47,7 @@ from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.sqlite import SQLiteStore
+from lake.ledger.steps import armed_at_once, claimed_at_once, spent_at_once
 from lake.ledger.store import Clock, Posts, Store, Transaction
 
 __all__ = ["Balance", "Ledger"]
@@ -339,7 +340,8 @@ class Ledger(AuditedLedger, BudgetLedger):
                     make_posted(books, others, self.ledger_id, request.request_id, self._check_demand)
             return found
 
-        outcome = self._store.together(written_post(self.ledger_id, self.capacity, request, choice), look, lead)
+        post = written_post(self.ledger_id, self.capacity, request, choice)
+        outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead)
         if isinstance(outcome, SparkMpcError):
             raise outcome
         return outcome
@@ -381,8 +383,7 @@ class Ledger(AuditedLedger, BudgetLedger):
             ApprovalNeeded: nobody agreed in time; nothing was spent. Once it is approved, the same query goes through.
             ClaimLost: it was given back, or its lease ran out.
         """
-        if claim.ledger_id != self.ledger_id:
-            raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
+        self._check_owned(claim)
         wait_for(
             lambda: self._lacks_approval(int(claim.claim_id)),
             self.settings().approval_seconds,
@@ -403,6 +404,9 @@ class Ledger(AuditedLedger, BudgetLedger):
             ApprovalNeeded: the steward has not approved it, and has to (see `await_approval`); nothing was spent.
         """
         self._check_fits(noised)
+        self._check_owned(claim)
+        if armed_at_once(self._store, claim, noised):
+            return
         with self._changing(claim) as books:
             row = books.held(claim, "reserved")
             missing = lacks_approval(books, read_settings(books.tx), row)
@@ -424,6 +428,9 @@ class Ledger(AuditedLedger, BudgetLedger):
             ClaimLost: never armed.
         """
         self._check_fits(release or b"")
+        self._check_owned(claim)
+        if spent_at_once(self._store, claim, release, plan):
+            return
         with self._changing(claim) as books:
             row = books.held(claim, "armed", "spent")
             if release is not None and not row.request.release_key:
@@ -484,8 +491,7 @@ class Ledger(AuditedLedger, BudgetLedger):
 
     @contextmanager
     def _changing(self, claim: Claim) -> Iterator[Books]:
-        if claim.ledger_id != self.ledger_id:
-            raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
+        self._check_owned(claim)
         with self._store.transaction() as tx:
             expect_claims(tx, number=int(claim.claim_id) if claim.claim_id.isdecimal() else None)
             expect_blocks(tx, [WHOLE])  # most claims are on it
@@ -514,6 +520,10 @@ class Ledger(AuditedLedger, BudgetLedger):
     def _lacks_approval(self, number: int) -> ApprovalNeeded | None:
         with self.books() as books:
             return still_needed(books, read_settings(books.tx), number)
+
+    def _check_owned(self, claim: Claim) -> None:
+        if claim.ledger_id != self.ledger_id:
+            raise InvalidArgument("claim", claim.claim_id, f"it belongs to another ledger than {self.name!r}")
 
     def _check_fits(self, stored: bytes) -> None:
         if len(stored) > _MOST_BLOB_BYTES:

@@ -42,11 +42,16 @@ _WAIT_SECONDS = 30
 _IDLE_SECONDS = 60
 _SETTINGS = f"""
     SET synchronous_commit = on; SET lock_timeout = '{_WAIT_SECONDS}s';
-    SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'
+    SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s';
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
+    SET plan_cache_mode = force_generic_plan
 """
 # Whoever holds this lock is the only one at work; every later statement sees all that was committed before.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCK = "SELECT pg_advisory_xact_lock('audit'::regclass::oid::bigint)"
+# Others commit without waiting for the disk (steps.sql). Who waits for a record of its own to be there, waits for
+# theirs: so that nothing is told, and no head is given away, that the server could still lose.
+_ON_DISK = "SELECT pg_logical_emit_message(true, '', '')"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # Divides by nothing, which ends the transaction, if the statement did not change one row.
 _EXACTLY = "WITH changed AS ({} RETURNING 1) SELECT 1 / (count(*) = {})::int FROM changed"
@@ -113,7 +118,7 @@ class _Batched:
 
     def commit(self) -> None:
         """Make everything durable."""
-        self.send("COMMIT")
+        self.send(_ON_DISK, "COMMIT")
         if self._cursor.statusmessage != "COMMIT":
             raise LedgerError(self._name, "nothing was committed", "see to the server, then repeat")
 
@@ -229,6 +234,23 @@ class PostgresStore:
         Raises:
             LedgerError: the server is away, the ledger stayed busy, or this user may not do that.
         """
+        with self._at_work() as connection:
+            runner = _Batched(connection, self.name, _BEGIN, _LOCK)
+            runner.ahead(*_TEXTS.of(START))
+            yield Transaction(runner, _TEXTS, self._now())
+            runner.commit()
+
+    def at_once(self, step: str, *arguments: Any) -> Row | None:
+        """Call a procedure of `steps.sql`; as `Store.at_once`."""
+        with self._at_work() as connection:
+            places = ", ".join("%b" if isinstance(one, bytes) else "%s" for one in arguments)
+            call = f"CALL {step}(%s, {places}, NULL)"
+            row = connection.execute(call.encode(), (self._now(), *arguments)).fetchone()
+        return None if row is None or row[-1] is None else row
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[psycopg.Connection]:
+        """This process and thread alone use the connection; what is not committed at the end is undone."""
         import psycopg
 
         if os.getpid() != self._process:
@@ -237,10 +259,7 @@ class PostgresStore:
             try:
                 if self._connection.closed:
                     self._connection = self._connected()
-                runner = _Batched(self._connection, self.name, _BEGIN, _LOCK)
-                runner.ahead(*_TEXTS.of(START))
-                yield Transaction(runner, _TEXTS, self._now())
-                runner.commit()
+                yield self._connection
             except psycopg.errors.DivisionByZero:
                 raise unruly(self.name) from None
             except psycopg.errors.InsufficientPrivilege as error:

@@ -57,6 +57,7 @@ def grant_analyst(connection: Connection, schema: str, role: str) -> None:
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {place} FROM {to}",
         f"GRANT USAGE ON SCHEMA {place} TO {to}",
         f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {place} TO {to}",
+        f"GRANT EXECUTE ON ALL ROUTINES IN SCHEMA {place} TO {to}",
         *(f"GRANT SELECT ON {place}.{table} TO {to}" for table in tables),
         *(f"GRANT INSERT ON {place}.{table} TO {to}" for table in _MAY_ADD),
         *(f"GRANT UPDATE ({', '.join(names)}) ON {place}.{table} TO {to}" for table, names in _MAY_CHANGE.items()),

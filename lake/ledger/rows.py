@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Select, bindparam, exists, insert, or_, select, update
 
@@ -32,6 +32,7 @@ __all__ = [
     "insert_claim",
     "keep_noised",
     "most_of",
+    "new_row",
     "open_claims",
     "read_demand",
     "resumable_claim",
@@ -243,20 +244,25 @@ def claim_requested(tx: Transaction, request_id: str) -> ClaimRow | None:
     return None if row is None else _read(row)
 
 
-def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimRow:
-    """Write a new claim; one that waits holds at most until its deadline."""
+def new_row(number: int, request: Request, demand: Demand, state: EntryState, now: float) -> ClaimRow:
+    """A new claim; one that waits holds at most until its deadline."""
     waits = state == "waiting"
-    row = ClaimRow(
-        number=tx.new_claim(waits),
-        request=request,
-        held=request.demand,
+    return ClaimRow(
+        number=number,
+        request=replace(request, demand=demand),
+        held=demand,
         state=state,
         fence=1,
-        lease_expires_at=tx.now + min(request.lease_seconds, request.timeout_seconds if waits else math.inf),
-        deadline_at=tx.now + request.timeout_seconds if waits else None,
-        created_at=tx.now,
-        updated_at=tx.now,
+        lease_expires_at=now + min(request.lease_seconds, request.timeout_seconds if waits else math.inf),
+        deadline_at=now + request.timeout_seconds if waits else None,
+        created_at=now,
+        updated_at=now,
     )
+
+
+def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimRow:
+    """Write a new claim."""
+    row = new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now)
     tx.write(_INSERT, number=row.number, **_written(row))
     return row
 

@@ -31,7 +31,7 @@ __all__ = [
     "releases",
 ]
 
-REVISION = "0003"
+REVISION = "0004"
 """The revision of the migrations that makes these tables."""
 
 WHOLE = "whole"

@@ -52,14 +52,19 @@ class Named:
     price: Budget
     layout: str
 
+    @property
+    def demand(self) -> Demand:
+        """What is asked of each."""
+        return dict.fromkeys(self.names, self.price)
+
     def chosen(self, books: Books, settings: Settings) -> Demand:
         """These blocks."""
         make_due(books, settings, self.names, self.layout)
-        return dict.fromkeys(self.names, self.price)
+        return self.demand
 
     def could_be(self, demand: Demand) -> bool:
         """Whether it is the same."""
-        return demand == dict.fromkeys(self.names, self.price)
+        return demand == self.demand
 
 
 @dataclass(frozen=True)

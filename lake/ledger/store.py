@@ -258,5 +258,20 @@ class Store(Protocol):
             LedgerError: it stayed busy, or failed; unless another process did it, nothing was changed.
         """
 
+    def at_once(self, step: str, *arguments: Any) -> Row | None:
+        """Take a step of a claim by a procedure of the store's own, durably, if nothing stands in its way.
+
+        Args:
+            step: the procedure.
+            arguments: what it takes between the time, which the store tells it, and its answer.
+
+        Returns:
+            The time, and the answer. None: nothing was done, or this store has no procedures: a transaction is needed.
+
+        Raises:
+            LedgerMissing: the store is gone.
+            LedgerError: it stayed busy, or failed; it is not known whether the step was taken.
+        """
+
     def close(self) -> None:
         """Close it; what was acknowledged is durable already."""

@@ -31,7 +31,7 @@ from lake.ledger.sqlite import SQLiteStore
 from tests.lake.older_ledgers import made_by_sqlite, made_on_server
 from tests.tools.ledgers import Clock, reserve
 
-NOW = 3
+NOW = 4
 
 OPENER = """
 import sys
@@ -312,6 +312,9 @@ TRIGGERS = """SELECT event_object_table, trigger_name, event_manipulation, actio
 CHECKS = """SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
             WHERE connamespace = %s::regnamespace ORDER BY 1, 2"""
 
+ROUTINES = """SELECT proname, pg_get_function_arguments(oid), md5(replace(prosrc, pronamespace::regnamespace::text, ''))
+              FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY 1"""
+
 
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
@@ -321,7 +324,7 @@ def database(postgres: PostgresServer) -> str:
 def layout_on_server(server: PostgresServer, database: str, schema: str) -> list[object]:
     with psycopg.connect(server.url(database)) as db:
         db.execute(f"SET search_path TO {schema}")
-        return [db.execute(query, (schema,)).fetchall() for query in (COLUMNS, INDICES, TRIGGERS, CHECKS)]
+        return [db.execute(query, (schema,)).fetchall() for query in (COLUMNS, INDICES, TRIGGERS, CHECKS, ROUTINES)]
 
 
 @pytest.mark.slow
@@ -332,7 +335,7 @@ def test_an_older_ledger_on_a_server_is_refused_until_its_owner_migrates_it(
     made_on_server(postgres.url(database), "old", revision)
     address = postgres.url(database, ledger="old")
     before = layout_on_server(postgres, database, "old")
-    with pytest.raises(LedgerError, match=f"of version {revision}, this library reads 0003; .*ledger migrate"):
+    with pytest.raises(LedgerError, match=f"of version {revision}, this library reads 0004; .*ledger migrate"):
         Ledger.open(address)
     assert layout_on_server(postgres, database, "old") == before
     PostgresStore.migrate(address)

@@ -1,0 +1,185 @@
+-- Steps of claims that the server takes in one call, for PostgreSQL; {schema} is the ledger's. The lock is held for as
+-- long as the server itself needs, however far away the caller is. A step is taken only where nothing stands in its way,
+-- and the last parameter answers whether it was; all else, every refusal above all, is the caller's, in a transaction of
+-- its own. Nobody gets rights by them that they do not have, and the guards look at all that they write.
+--
+-- The lock falls before the disk has what was written: a step commits without waiting for it, and then writes one more
+-- record, for which it waits. What is in the log before that record is on the disk then, so the caller hears of nothing
+-- that can be lost, and those who come next need not wait for the disk one after another.
+
+-- one + sign * other, of two fractions, in lowest terms.
+CREATE OR REPLACE FUNCTION {schema}.fraction_sum(one text, other text, sign integer)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    a numeric[] := {schema}.guard_fraction(one);
+    b numeric[] := {schema}.guard_fraction(other);
+    above numeric := a[1] * b[2] + sign * b[1] * a[2];
+    below numeric := a[2] * b[2];
+    common numeric := gcd(above, below);
+BEGIN
+    RETURN CASE below WHEN common THEN div(above, common)::text ELSE div(above, common) || '/' || div(below, common) END;
+END $$;
+
+-- The same of each amount, in the words in which a ledger keeps them; NULL where the two are not of one kind.
+CREATE OR REPLACE FUNCTION {schema}.amounts_sum(one text, other text, sign integer)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    others jsonb := other;
+    name text;
+    amount text;
+    parts text[];
+BEGIN
+    FOR name, amount IN SELECT * FROM jsonb_each_text(one::jsonb) ORDER BY key COLLATE "C" LOOP
+        IF name <> 'kind' THEN
+            amount := {schema}.fraction_sum(amount, others ->> name, sign);
+        ELSIF amount IS DISTINCT FROM others ->> name THEN
+            RETURN NULL;
+        END IF;
+        parts := parts || ('"' || name || '": "' || amount || '"');
+        others := others - name;
+    END LOOP;
+    RETURN CASE WHEN others = '{}' AND array_position(parts, NULL) IS NULL THEN '{' || array_to_string(parts, ', ') || '}' END;
+END $$;
+
+-- What an event says of a claim on `blocks` for `held`, as its row has them; NULL where amounts differ between blocks.
+CREATE OR REPLACE FUNCTION {schema}.demand(blocks text, held text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    block json;
+    parts text[];
+BEGIN
+    IF starts_with(held, '{"each"') THEN
+        RETURN NULL;
+    END IF;
+    FOR block IN SELECT * FROM json_array_elements(blocks::json) LOOP
+        parts := parts || (block || ': ' || held);
+    END LOOP;
+    RETURN '{' || array_to_string(parts, ', ') || '}';
+END $$;
+
+-- Appends an event to the audit log, of whose JSON `said` is all but the brackets and the time.
+CREATE OR REPLACE FUNCTION {schema}.record(now float8, said text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    event text := '{"at": ' || to_json(now) || ', ' || said || '}';
+    head record;
+BEGIN
+    SELECT sequence, hash INTO STRICT head FROM {schema}.audit ORDER BY sequence DESC LIMIT 1;
+    INSERT INTO {schema}.audit (sequence, at, event, hash) VALUES (
+        head.sequence + 1, now, event, encode(sha256(convert_to(head.hash || chr(10) || event, 'UTF8')), 'hex')
+    );
+END $$;
+
+-- A new claim on blocks that are there, all unlocked, with room, while nobody waits and no lease is over.
+CREATE OR REPLACE PROCEDURE {schema}.claim(
+    INOUT now float8, places text, asked text, rule text, request text, holder text, source text, version text,
+    key text, run text, why text, lease float8, patience float8, worth integer, INOUT fresh integer
+) LANGUAGE plpgsql AS $$
+DECLARE
+    names text[] := ARRAY(SELECT * FROM json_array_elements_text(places::json));
+    place text;
+    block {schema}.blocks;
+    sum text;
+    sums text[];
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
+    IF EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
+        OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
+        OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'reserved' AND lease_expires_at <= now)
+    THEN
+        RETURN;
+    END IF;
+    FOREACH place IN ARRAY names LOOP
+        SELECT * INTO block FROM {schema}.blocks WHERE name = place;
+        sum := {schema}.amounts_sum(block.acquired, asked, 1);
+        IF (sum <> block.acquired AND block.unlocked = '1' AND {schema}.guard_fits(sum, block.consumed, block.capacity))
+            IS NOT TRUE
+        THEN
+            RETURN;
+        ELSIF rule <> '' AND NOT EXISTS (
+            SELECT FROM {schema}.layouts
+            WHERE name = block.layout AND encode(sha256(convert_to(layouts.rule, 'UTF8')), 'hex') = claim.rule
+        ) THEN
+            RETURN;
+        END IF;
+        sums := sums || sum;
+    END LOOP;
+    FOR i IN 1 .. cardinality(names) LOOP
+        UPDATE {schema}.blocks SET acquired = sums[i] WHERE name = names[i];
+    END LOOP;
+    INSERT INTO {schema}.claims (
+        number, request_id, blocks, price, owner, weight, table_name, data_version, release_key, run_id, purpose,
+        disclosure, state, fence, lease_seconds, lease_expires_at, created_at, updated_at
+    )
+    SELECT coalesce(max(number), 0) + 1, request, places, asked, holder, worth, source, version, key, run, why,
+        '', 'reserved', 1, lease, now + lease, now, now
+    FROM {schema}.claims RETURNING number INTO fresh;
+    PERFORM {schema}.record(now, '"claim": ' || fresh || ', "demand": ' || {schema}.demand(places, asked)
+        || ', "event": "reserved", "within": null');
+    COMMIT;
+    PERFORM pg_logical_emit_message(true, '', '');
+END $$;
+
+-- reserved -> armed, with the vector that is paid for, where no claim needs an approval.
+CREATE OR REPLACE PROCEDURE {schema}.arm(
+    INOUT now float8, ticket integer, fenced integer, vector bytea, INOUT done boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    row {schema}.claims;
+    held text;
+    said text;
+    place text;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
+    SELECT * INTO row FROM {schema}.claims
+    WHERE number = ticket AND fence <= fenced AND state = 'reserved' AND lease_expires_at > now;
+    held := coalesce(row.held, row.price);
+    said := {schema}.demand(row.blocks, held);
+    IF said IS NULL OR EXISTS (SELECT FROM {schema}.ledger WHERE settings::json ->> 'approval_above' IS NOT NULL) THEN
+        RETURN;
+    END IF;
+    FOR place IN SELECT * FROM json_array_elements_text(row.blocks::json) LOOP
+        UPDATE {schema}.blocks
+        SET acquired = {schema}.amounts_sum(acquired, held, -1), consumed = {schema}.amounts_sum(consumed, held, 1)
+        WHERE name = place;
+    END LOOP;
+    UPDATE {schema}.claims SET state = 'armed', noised = vector, updated_at = now WHERE number = ticket;
+    PERFORM {schema}.record(now, '"claim": ' || ticket || ', "demand": ' || said
+        || ', "event": "armed", "release_key": ' || to_json(row.release_key));
+    done := true;
+    COMMIT;
+    PERFORM pg_logical_emit_message(true, '', '');
+END $$;
+
+-- armed -> spent; a release that comes with it is stored, unless one is, and the vector dropped.
+CREATE OR REPLACE PROCEDURE {schema}.spend(
+    INOUT now float8, ticket integer, fenced integer, answer bytea, asked text, INOUT done boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    row {schema}.claims;
+    said text;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
+    SELECT * INTO row FROM {schema}.claims WHERE number = ticket AND fence <= fenced AND state = 'armed';
+    said := {schema}.demand(row.blocks, coalesce(row.held, row.price));
+    IF said IS NULL OR (answer IS NOT NULL AND row.release_key = '') THEN
+        RETURN;
+    END IF;
+    UPDATE {schema}.claims SET state = 'spent', updated_at = now WHERE number = ticket;
+    PERFORM {schema}.record(now, '"claim": ' || ticket || ', "demand": ' || said || ', "event": "spent"');
+    IF answer IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.releases WHERE release_key = row.release_key) THEN
+        INSERT INTO {schema}.releases (release_key, claim, plan, release, stored_at)
+        VALUES (row.release_key, ticket, asked, answer, now);
+        PERFORM {schema}.record(now, '"claim": ' || ticket || ', "event": "stored", "release_key": '
+            || to_json(row.release_key));
+    END IF;
+    IF answer IS NOT NULL THEN
+        UPDATE {schema}.claims SET noised = NULL WHERE release_key = row.release_key AND noised IS NOT NULL;
+    END IF;
+    done := true;
+    COMMIT;
+    PERFORM pg_logical_emit_message(true, '', '');
+END $$;
