@@ -98,7 +98,8 @@ class Faulty:
         """One call of a procedure of the store."""
         self._fuse.point()
         done = self._store.at_once(step, *arguments)
-        self._fuse.point()
+        if done is not None:
+            self._fuse.point()
         return done
 
     def close(self) -> None:

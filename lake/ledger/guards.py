@@ -58,8 +58,8 @@ def install_guards(connection: Connection) -> None:
         log, a layout or a release; to change a capacity; to change what a claim asked for, or to take a step back in
         its life. On PostgreSQL also: an event that does not continue the hash chain, a block that is not as its layout
         says, consumed or an unlocked share that falls, sums beyond a capacity, arming without the approval that the
-        settings ask for, a release that no armed or spent claim paid for, a claim out of number; and, to all but the
-        owner, a claim that is spent as it is made.
+        settings ask for, a release that no armed or spent claim paid for, a claim out of number. And, to all but the
+        owner: to arm a claim by hand, without charging its blocks, and to make one that is spent as it is made.
 
     Args:
         connection: to the ledger's tables, which stand in the default schema of the connection.
@@ -112,7 +112,7 @@ def _checks() -> list[tuple[Table, str, str]]:
         (blocks, "guard_share", f"UPDATE ON TABLE FOR EACH ROW WHEN {_changed('unlocked')}"),
         (releases, "guard_paid", "INSERT ON TABLE FOR EACH ROW"),
         (claims, "guard_begin", "INSERT ON TABLE FOR EACH ROW"),
-        (claims, "guard_approved", "UPDATE ON TABLE FOR EACH ROW WHEN (OLD.state <> 'armed' AND NEW.state = 'armed')"),
+        (claims, "guard_armed", "UPDATE ON TABLE FOR EACH ROW WHEN (OLD.state <> 'armed' AND NEW.state = 'armed')"),
     ]
 
 

@@ -173,23 +173,55 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- A claim that opens something exactly, or costs more than goes unasked, is armed once the steward has approved so much
--- for its release key.
-CREATE OR REPLACE FUNCTION {schema}.guard_approved() RETURNS trigger LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp AS $$
+-- What a claim on `blocks` holds of each, as an event has it; `held` is as in its row.
+CREATE OR REPLACE FUNCTION {schema}.guard_demand(blocks text, held text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
-    unasked text := (SELECT settings::jsonb ->> 'approval_above' FROM {schema}.ledger);
-    approved text := (SELECT price FROM {schema}.approvals WHERE release_key = NEW.release_key);
-    held jsonb := coalesce(NEW.held, NEW.price);
+    block json;
+    parts text[];
+BEGIN
+    IF starts_with(held, '{"each"') THEN
+        RETURN held::json -> 'each';
+    END IF;
+    FOR block IN SELECT * FROM json_array_elements(blocks::json) LOOP
+        parts := parts || (block || ': ' || held);
+    END LOOP;
+    RETURN '{' || array_to_string(parts, ', ') || '}';
+END $$;
+
+-- Whether a claim may be armed: the steward has approved so much for its release key, if it opens something exactly or
+-- costs more than goes unasked.
+CREATE OR REPLACE FUNCTION {schema}.guard_agreed(claim {schema}.claims)
+RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unasked text := (SELECT settings::json ->> 'approval_above' FROM {schema}.ledger);
+    approved text;
     amounts text;
 BEGIN
-    FOR amounts IN SELECT value FROM jsonb_each_text(coalesce(held -> 'each', jsonb_build_object('', held))) LOOP
-        IF unasked IS NOT NULL
-            AND (NEW.disclosure <> '' OR NOT coalesce({schema}.guard_at_most(amounts, unasked), false))
+    IF unasked IS NULL THEN
+        RETURN true;
+    END IF;
+    SELECT price INTO approved FROM {schema}.approvals WHERE release_key = claim.release_key;
+    FOR amounts IN
+        SELECT value FROM json_each_text({schema}.guard_demand(claim.blocks, coalesce(claim.held, claim.price))::json)
+    LOOP
+        IF (claim.disclosure <> '' OR NOT coalesce({schema}.guard_at_most(amounts, unasked), false))
             AND NOT coalesce({schema}.guard_at_most(amounts, approved), false)
         THEN
-            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the steward has not approved this';
+            RETURN false;
         END IF;
     END LOOP;
+    RETURN true;
+END $$;
+
+-- A claim is armed by `armed` alone, which charges its blocks, and once the steward has agreed where that is needed.
+CREATE OR REPLACE FUNCTION {schema}.guard_armed() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim is armed by calling arm()';
+    ELSIF NOT {schema}.guard_agreed(NEW) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the steward has not approved this';
+    END IF;
     RETURN NEW;
 END $$;

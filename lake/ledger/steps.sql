@@ -1,7 +1,7 @@
 -- Steps of claims that the server takes in one call, for PostgreSQL; {schema} is the ledger's. The lock is held for as
 -- long as the server itself needs, however far away the caller is. A step is taken only where nothing stands in its way,
 -- and the last parameter answers whether it was; all else, every refusal above all, is the caller's, in a transaction of
--- its own. Nobody gets rights by them that they do not have, and the guards look at all that they write.
+-- its own. The guards look at all that they write.
 --
 -- The lock falls before the disk has what was written: a step commits without waiting for it, and then writes one more
 -- record, for which it waits. What is in the log before that record is on the disk then, so the caller hears of nothing
@@ -39,22 +39,6 @@ BEGIN
         others := others - name;
     END LOOP;
     RETURN CASE WHEN others = '{}' AND array_position(parts, NULL) IS NULL THEN '{' || array_to_string(parts, ', ') || '}' END;
-END $$;
-
--- What an event says of a claim on `blocks` for `held`, as its row has them; NULL where amounts differ between blocks.
-CREATE OR REPLACE FUNCTION {schema}.demand(blocks text, held text)
-RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
-DECLARE
-    block json;
-    parts text[];
-BEGIN
-    IF starts_with(held, '{"each"') THEN
-        RETURN NULL;
-    END IF;
-    FOR block IN SELECT * FROM json_array_elements(blocks::json) LOOP
-        parts := parts || (block || ': ' || held);
-    END LOOP;
-    RETURN '{' || array_to_string(parts, ', ') || '}';
 END $$;
 
 -- Appends an event to the audit log, of whose JSON `said` is all but the brackets and the time.
@@ -115,40 +99,47 @@ BEGIN
     SELECT coalesce(max(number), 0) + 1, request, places, asked, holder, worth, source, version, key, run, why,
         '', 'reserved', 1, lease, now + lease, now, now
     FROM {schema}.claims RETURNING number INTO fresh;
-    PERFORM {schema}.record(now, '"claim": ' || fresh || ', "demand": ' || {schema}.demand(places, asked)
+    PERFORM {schema}.record(now, '"claim": ' || fresh || ', "demand": ' || {schema}.guard_demand(places, asked)
         || ', "event": "reserved", "within": null');
     COMMIT;
     PERFORM pg_logical_emit_message(true, '', '');
 END $$;
 
--- reserved -> armed, with the vector that is paid for, where no claim needs an approval.
-CREATE OR REPLACE PROCEDURE {schema}.arm(
-    INOUT now float8, ticket integer, fenced integer, vector bytea, INOUT done boolean
-) LANGUAGE plpgsql AS $$
+-- reserved -> armed, with the vector that is paid for. With the owner's rights: nobody else may take this step, so that
+-- none is armed without the blocks' being charged.
+CREATE OR REPLACE FUNCTION {schema}.armed(now float8, ticket integer, fenced integer, vector bytea)
+RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     row {schema}.claims;
-    held text;
     said text;
     place text;
+    amounts text;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     SELECT * INTO row FROM {schema}.claims
     WHERE number = ticket AND fence <= fenced AND state = 'reserved' AND lease_expires_at > now;
-    held := coalesce(row.held, row.price);
-    said := {schema}.demand(row.blocks, held);
-    IF said IS NULL OR EXISTS (SELECT FROM {schema}.ledger WHERE settings::json ->> 'approval_above' IS NOT NULL) THEN
-        RETURN;
+    IF NOT FOUND OR NOT {schema}.guard_agreed(row) THEN
+        RETURN NULL;
     END IF;
-    FOR place IN SELECT * FROM json_array_elements_text(row.blocks::json) LOOP
-        UPDATE {schema}.blocks
-        SET acquired = {schema}.amounts_sum(acquired, held, -1), consumed = {schema}.amounts_sum(consumed, held, 1)
+    said := {schema}.guard_demand(row.blocks, coalesce(row.held, row.price));
+    FOR place, amounts IN SELECT * FROM json_each_text(said::json) LOOP
+        UPDATE {schema}.blocks SET acquired = {schema}.amounts_sum(acquired, amounts, -1),
+            consumed = {schema}.amounts_sum(consumed, amounts, 1)
         WHERE name = place;
     END LOOP;
     UPDATE {schema}.claims SET state = 'armed', noised = vector, updated_at = now WHERE number = ticket;
     PERFORM {schema}.record(now, '"claim": ' || ticket || ', "demand": ' || said
         || ', "event": "armed", "release_key": ' || to_json(row.release_key));
-    done := true;
+    RETURN true;
+END $$;
+
+CREATE OR REPLACE PROCEDURE {schema}.arm(
+    INOUT now float8, ticket integer, fenced integer, vector bytea, INOUT done boolean
+) LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    done := {schema}.armed(now, ticket, fenced, vector);
     COMMIT;
     PERFORM pg_logical_emit_message(true, '', '');
 END $$;
@@ -164,7 +155,7 @@ BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     SELECT * INTO row FROM {schema}.claims WHERE number = ticket AND fence <= fenced AND state = 'armed';
-    said := {schema}.demand(row.blocks, coalesce(row.held, row.price));
+    said := {schema}.guard_demand(row.blocks, coalesce(row.held, row.price));
     IF said IS NULL OR (answer IS NOT NULL AND row.release_key = '') THEN
         RETURN;
     END IF;

@@ -128,7 +128,7 @@ def careless(crew: Crew) -> NoReturn:
 def test_a_store_that_keeps_half_a_transaction_is_noticed(tmp_path: Path) -> None:
     crew = Crew(str(tmp_path / "ledger"), seed=5)
     job = lived(crew, "arm")
-    crew.fuse.set(6, lambda: careless(crew))
+    crew.fuse.set(7, lambda: careless(crew))
     crew.step(job, "arm")
     crew.leave()
     assert crew.crashes == 1

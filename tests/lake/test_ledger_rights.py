@@ -34,7 +34,7 @@ Refused = psycopg.errors.InsufficientPrivilege
 VISITS = Blocks.every("1 day", "day", since="2020-01-01", name="visits")
 DAY = "visits/2020-01-01"
 HALF, ONE, MUCH = (f'{{"epsilon": "{amount}", "kind": "pure"}}' for amount in ("1/2", "1", "100"))
-ARM = "UPDATE claims SET state = 'armed', noised = 'a' WHERE request_id = 'reserved'; "
+ARM = "SELECT armed(0, (SELECT number FROM claims WHERE request_id = 'reserved'), 1, 'a'); "
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,9 @@ GUARDED = {
         "the steps of a claim",
     ),
     "spend without arming": ("UPDATE claims SET state = 'spent' WHERE state = 'reserved'", "steps of a claim"),
-    "arm what is not approved": (
-        "UPDATE claims SET state = 'armed' WHERE request_id = 'dear'",
-        "the steward has not approved",
+    "arm without charging the blocks": (
+        "UPDATE claims SET state = 'armed' WHERE request_id = 'reserved'",
+        "armed by calling",
     ),
     "lower what a paid claim holds": (
         f"UPDATE claims SET held = '{HALF}' WHERE state = 'spent'",
@@ -225,6 +225,7 @@ KEPT = (
     "UPDATE claims SET price = '{}'",
     f"UPDATE blocks SET consumed = '{HALF}' WHERE name = 'whole'",
     "UPDATE claims SET state = 'released' WHERE state = 'spent'",
+    "UPDATE claims SET state = 'armed' WHERE request_id = 'dear'",
 )
 """What guards refuse to the steward too."""
 
@@ -251,6 +252,13 @@ def test_an_analyst_has_no_right_to(analyst: psycopg.Connection, statement: str)
 def test_an_analyst_is_guarded_from(analyst: psycopg.Connection, statement: str, why: str) -> None:
     with analyst.transaction(force_rollback=True), pytest.raises(Refused, match=why):
         analyst.execute(statement)
+
+
+def test_a_claim_that_is_not_approved_is_not_armed_by_hand(analyst: psycopg.Connection) -> None:
+    numbers = analyst.execute("SELECT number, request_id FROM claims WHERE state = 'reserved'").fetchall()
+    with analyst.transaction(force_rollback=True):
+        done = {name: analyst.execute("SELECT armed(0, %s, 1, 'a')", (number,)).fetchone() for number, name in numbers}
+    assert done == {"reserved": (True,), "day": (True,), "dear": (None,)}
 
 
 @pytest.mark.parametrize(
@@ -287,7 +295,7 @@ def test_a_guard_is_not_deceived_by_tables_of_the_same_name(place: Place) -> Non
 
 @pytest.mark.parametrize("statement", KEPT)
 def test_guards_bind_the_steward_too(steward: psycopg.Connection, statement: str) -> None:
-    with steward.transaction(force_rollback=True), pytest.raises(Refused, match=r"never|steps of a claim"):
+    with steward.transaction(force_rollback=True), pytest.raises(Refused, match=r"never|steps of a claim|not approved"):
         steward.execute(statement)
 
 
@@ -420,7 +428,7 @@ def test_a_file_is_guarded_against_accidents(tmp_path: Path, statement: str) -> 
         claim = asked(ledger, "one", PureDP("1/2"))
         ledger.arm(claim, b"noised")
         ledger.commit(claim, b"release")
-    refused = pytest.raises(sqlite3.IntegrityError, match=r"never|steps of a claim")
+    refused = pytest.raises(sqlite3.IntegrityError, match=r"never|steps of a claim|not approved")
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as connection, refused:
         connection.execute(statement)
 

@@ -226,7 +226,7 @@ def test_arming_looks_at_state_fence_lease_and_approval(ledger: Ledger, clock: C
         return ledger._store.at_once("arm", number, fence, b"v") is not None
 
     assert not arms(ticket.fence)
-    Steward(ledger).require_approval(PureDP("1/2"))
+    Steward(ledger).require_approval(PureDP("1/20"))
     assert not arms(newer.fence)
     Steward(ledger).require_approval(None)
     clock.now += 60
@@ -241,7 +241,7 @@ def test_arming_looks_at_state_fence_lease_and_approval(ledger: Ledger, clock: C
         ledger.arm(other, b"v")
 
 
-def test_an_approved_claim_is_armed_by_a_transaction(ledger: Ledger) -> None:
+def test_an_approved_claim_is_armed(ledger: Ledger) -> None:
     Steward(ledger).require_approval(PureDP("1/20"))
     ticket = reserve(ledger, "r", "1/10", key="dear")
     with pytest.raises(ApprovalNeeded):
