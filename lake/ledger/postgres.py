@@ -288,10 +288,17 @@ class PostgresStore:
         """Undo what was not committed, and nothing where it was; a connection that is out of step is given up."""
         import psycopg
 
+        if self._is_idle():
+            return
         with contextlib.suppress(psycopg.Error):
             self._connection.rollback()
-        if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if not self._is_idle():
             self._connection.close()  # interrupted in the middle of a statement: the server undoes it
+
+    def _is_idle(self) -> bool:
+        import psycopg
+
+        return self._connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
     def _connected(self) -> psycopg.Connection:
         import psycopg
