@@ -4,83 +4,55 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert
 
 from dp.accounting.budget import Budget, budget_to_json, same_kind
-from dp.accounting.ledger import BudgetLedger, Claim, Entry, EntryState, Resumable, StoredAnswer, require_price
+from dp.accounting.ledger import BudgetLedger, Claim, require_price
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger.allocation import allocate
-from lake.ledger.amounts import least, read_budget, write_budget
-from lake.ledger.approval import lacks_approval, still_needed, unapproved, wait_for
-from lake.ledger.audited import AuditedLedger
-from lake.ledger.balances import BlockState, expect_blocks, made_block
+from lake.ledger.amounts import write_budget
+from lake.ledger.approval import lacks_approval, still_needed, wait_for
+from lake.ledger.balances import expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
-from lake.ledger.layouts import Layout, layouts_of, make_due
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.posts import make_posted, written_post
 from lake.ledger.rows import (
     ClaimRow,
     Request,
-    all_claims,
     check_request,
     claim_requested,
-    claims_within,
     expect_claims,
-    open_claims,
-    resumable_claim,
 )
-from lake.ledger.schema import WHOLE, claims, ledger, releases
+from lake.ledger.schema import WHOLE, ledger
 from lake.ledger.selection import Choice, Named, Wanted
-from lake.ledger.settings import Settings, read_settings
+from lake.ledger.settings import read_settings
 from lake.ledger.sqlite import SQLiteStore
 from lake.ledger.steps import armed_at_once, claimed_at_once, spent_at_once
-from lake.ledger.store import Clock, Posts, Store, Transaction
+from lake.ledger.store import Clock, Posts, Transaction
+from lake.ledger.view import LedgerView
 
-__all__ = ["Balance", "Ledger"]
+__all__ = ["Ledger"]
 
 _MOST_BLOB_BYTES = 999_000_000  # SQLite's own limit is 1e9 bytes a row
 
-_IDENTITY = select(ledger.c.ledger_id, ledger.c.capacity)
 _FOUND = insert(ledger).values({name: bindparam(name) for name in ("only_row", "ledger_id", "capacity", "created_at")})
-_RELEASE = select(releases.c.release).where(releases.c.release_key == bindparam("release_key"))
-_ANSWERS = (
-    select(releases.c.number, releases.c.release_key, releases.c.plan)
-    .join(claims, claims.c.number == releases.c.claim)
-    .where(claims.c.table_name == bindparam("table"), claims.c.data_version == bindparam("data_version"))
-    .where(releases.c.plan != "")
-    .order_by(releases.c.number)
-)
 
 
-@dataclass(frozen=True)
-class Balance:
-    """One consistent look at the whole of a ledger.
-
-    Guarantees:
-        capacity = spent + reserved + remaining, exactly.
-    """
-
-    capacity: Budget
-    spent: Budget
-    reserved: Budget
-    remaining: Budget
-
-
-class Ledger(AuditedLedger, BudgetLedger):
+class Ledger(LedgerView, BudgetLedger):
     """A privacy budget, in a file or on a server.
 
     Guarantees:
@@ -94,13 +66,6 @@ class Ledger(AuditedLedger, BudgetLedger):
     Cost:
         One durable transaction per change; in a file, claims of processes that wait for each other share one.
     """
-
-    def __init__(self, store: Store) -> None:
-        """Use `Ledger.open` or `Ledger.create`."""
-        with store.transaction() as tx:
-            ((ledger_id, capacity),) = tx.rows(_IDENTITY)
-        super().__init__(store, str(ledger_id))
-        self._capacity = read_budget(capacity)
 
     @classmethod
     def create(cls, where: str | PathLike[str], *, capacity: Budget, clock: Clock | None = None) -> Ledger:
@@ -159,58 +124,6 @@ class Ledger(AuditedLedger, BudgetLedger):
 
     def __repr__(self) -> str:
         return f"Ledger({self.name!r}, capacity={self.capacity})"
-
-    @property
-    def capacity(self) -> Budget:
-        """The whole budget."""
-        return self._capacity
-
-    def balance(self) -> Balance:
-        """Capacity, spent, reserved and remaining of the whole, as of one moment."""
-        (whole,) = (state for state in self.blocks() if state.name == WHOLE)
-        return Balance(whole.capacity, whole.consumed, whole.acquired, whole.remaining)
-
-    def spent(self) -> Budget:
-        """Armed and spent claims on the whole together."""
-        return self.balance().spent
-
-    def reserved(self) -> Budget:
-        """Claimed of the whole, not armed, with a running lease."""
-        return self.balance().reserved
-
-    def remaining(self, blocks: tuple[str, ...] = ()) -> Budget:
-        """What new claims may take of the whole; or of each of some blocks, now."""
-        if not blocks:
-            return self.balance().remaining
-        with self.books(blocks=blocks) as books:
-            make_due(books, read_settings(books.tx), blocks, "")
-            return least(books.accounts.of(name).unlocked for name in blocks)
-
-    def blocks(self) -> list[BlockState]:
-        """The whole and every block that was made so far, by name."""
-        with self.books() as books:
-            return books.accounts.all()
-
-    def layouts(self) -> list[Layout]:
-        """How tables are cut into blocks, and what each block gives."""
-        with self._store.transaction() as tx:
-            return layouts_of(tx)
-
-    def settings(self) -> Settings:
-        """What the steward chose."""
-        with self._store.transaction() as tx:
-            return read_settings(tx)
-
-    def entries(self, *states: EntryState) -> list[Entry]:
-        """Every claim, or every one in these states, oldest first."""
-        with self.books() as books:
-            some = (row for state in states for row in open_claims(books.tx, state))
-            rows = sorted(some, key=lambda row: row.number) if states else all_claims(books.tx)
-            return [row.entry() for row in rows]
-
-    def export_rows(self) -> list[dict[str, str]]:
-        """Every claim as text fields; the price becomes "kind" and one exact fraction for each of its amounts."""
-        return [{"ledger_id": self.ledger_id, **_exported(entry)} for entry in self.entries()]
 
     def reserve(
         self,
@@ -355,11 +268,6 @@ class Ledger(AuditedLedger, BudgetLedger):
                 run_pass(books, read_settings(books.tx))
             return books.numbered(number)
 
-    def within(self, number: int) -> list[ClaimRow]:
-        """The claims that were paid out of another, oldest first."""
-        with self.books() as books:
-            return claims_within(books.tx, number)
-
     def renew(self, claim: Claim) -> Claim:
         """Start a running lease afresh; earlier tickets of this claim are void.
 
@@ -389,11 +297,6 @@ class Ledger(AuditedLedger, BudgetLedger):
             self.settings().approval_seconds,
             check or (lambda: None),
         )
-
-    def unapproved(self) -> list[Entry]:
-        """The reserved claims that cannot be armed before the steward approves them, oldest first."""
-        with self.books() as books:
-            return [row.entry() for row in unapproved(books, read_settings(books.tx))]
 
     def arm(self, claim: Claim, noised: bytes) -> None:
         """Spend the claim for good and store its noised vector: do this before any byte from which a result follows.
@@ -452,43 +355,6 @@ class Ledger(AuditedLedger, BudgetLedger):
             if row.state in ("waiting", "reserved"):
                 books.release(row)
 
-    def stored_release(self, release_key: str) -> bytes | None:
-        """The release that was paid for under this key, byte for byte; None if none is stored."""
-        with self._store.transaction() as tx:
-            row = tx.row(_RELEASE, release_key=release_key)
-        return None if row is None else bytes(row[0])
-
-    def stored_releases(self, table: str, data_version: str) -> list[StoredAnswer]:
-        """The stored releases with a plan, oldest first, whose claims name this table and version; reads no release."""
-        with self._store.transaction() as tx:
-            return [StoredAnswer(*row) for row in tx.rows(_ANSWERS, table=table, data_version=data_version)]
-
-    def resumable(self, release_key: str) -> Resumable | None:
-        """The newest paid claim under this key and its noised vector; None if there is none, or a release is stored."""
-        with self._store.transaction() as tx:
-            found = resumable_claim(tx, release_key)
-        return None if found is None else Resumable(found[0].ticket(self.ledger_id), found[1])
-
-    @contextmanager
-    def books(self, request_id: str | None = None, blocks: Iterable[str] = ()) -> Iterator[Books]:
-        """The claims and blocks, in one transaction; leases that ran out have been given back.
-
-        Args:
-            request_id: of a request that will be looked for, if that is known.
-            blocks: that will be looked at, as far as they are known.
-        """
-        with self._store.transaction() as tx, self._opened(tx, request_id, blocks) as books:
-            yield books
-
-    @contextmanager
-    def _opened(self, tx: Transaction, request_id: str | None, blocks: Iterable[str]) -> Iterator[Books]:
-        expect_claims(tx, request_id)
-        expect_blocks(tx, blocks)
-        books = Books(tx, self.name)
-        books.expire()
-        yield books
-        books.accounts.save()
-
     @contextmanager
     def _changing(self, claim: Claim) -> Iterator[Books]:
         self._check_owned(claim)
@@ -536,11 +402,3 @@ class Ledger(AuditedLedger, BudgetLedger):
                 kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
                 raise InvalidArgument("price", price, f"ledger {self.name!r} takes {kind}")
             require_price(price, request.disclosure)
-
-
-def _exported(entry: Entry) -> dict[str, str]:
-    fields: Mapping[str, object] = {**vars(entry), "blocks": " ".join(entry.blocks)}
-    return {
-        **{name: str(value) for name, value in fields.items() if name != "price"},
-        **budget_to_json(entry.price),
-    }

@@ -219,7 +219,9 @@ def test_a_migration_that_fails_says_so_and_changes_nothing(path: Path, older: i
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TABLE old_releases (in_the_way TEXT)")
     before = content(path)
-    with pytest.raises(LedgerError, match=rf"cannot be brought to schema version {NOW} \(.*old_releases.*it is as it was"):
+    with pytest.raises(
+        LedgerError, match=rf"cannot be brought to schema version {NOW} \(.*old_releases.*it is as it was"
+    ):
         Ledger.open(path)
     assert (content(path), version(path)) == (before, older)
 
