@@ -92,6 +92,7 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
+        self._runner = _AtOnce(self._connection.cursor(), self._name)
         try:
             self._check_header()
             _make_durable(self._connection)
@@ -164,19 +165,24 @@ class SQLiteStore:
     ) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted = False
+            posted = self._board.crowded and self._posted(post)  # somebody will be at work
             for free in self._tries(_LONGEST_PAUSE):  # unless the bell rings before
                 found = self._looked(look) if posted and not free else None
                 if found is not None:
                     return found
                 if self._lock_taken():
                     return self._led(lead)
-                if post is not None and not posted:
-                    self._board.post(post)
-                    posted = True
-                    if self._lock_taken():  # nobody is at work any more who could have seen it
+                if not posted:
+                    posted = self._posted(post)
+                    if posted and self._lock_taken():  # nobody is at work any more who could have seen it
                         return self._led(lead)
             raise self._busy()
+
+    def _posted(self, post: Post | None) -> bool:
+        """Show it to others, if there is something to show."""
+        if post is not None:
+            self._board.post(post)
+        return post is not None
 
     def _looked(self, look: Callable[[Transaction], T | None]) -> T | None:
         self._check_in_place()
@@ -191,9 +197,11 @@ class SQLiteStore:
         """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
         taken: list[Posted] = []
 
-        def posts() -> list[Post]:
-            taken.extend(self._board.take())
-            return [one.post for one in taken if one.post.content and not self._made(one.post)]
+        def posts() -> Iterator[Post]:
+            for posted in self._board.take():
+                taken.append(posted)
+                if not self._made(posted.post):
+                    yield posted.post
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
@@ -218,7 +226,6 @@ class SQLiteStore:
         for _ in self._tries(_FIRST_PAUSE):
             if self._lock_taken():
                 return
-            self._board.post()
         raise self._busy()
 
     def _lock_taken(self) -> bool:
@@ -236,7 +243,7 @@ class SQLiteStore:
         return self._transaction()
 
     def _transaction(self) -> Transaction:
-        return Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
+        return Transaction(self._runner, _TEXTS, self._clock())
 
     def _tries(self, pause: float) -> Iterator[bool]:
         """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
