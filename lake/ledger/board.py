@@ -17,7 +17,7 @@ __all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
 _LOOK_SECONDS = 5e-5
-_LOOKS = 5  # after so many that found nothing, nobody is waited for any more
+_MOMENT_SECONDS = 1e-3  # about as long as a transaction
 _MOST_BYTES = 1 << 16
 
 
@@ -59,11 +59,6 @@ class Board:
         self._bell: socket.socket | None = None
         self._port = 0
 
-    @property
-    def crowded(self) -> bool:
-        """Whether several wait, as far as this process has seen."""
-        return self._usual > 0
-
     def post(self, post: Post) -> None:
         """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be."""
         try:
@@ -93,16 +88,15 @@ class Board:
     def take(self) -> Iterator[Posted]:
         """Every line, oldest first, and those that come meanwhile. The caller holds the lock: nobody else takes any.
 
-        Where several lines were found before, as many are waited for, each a moment long: who was just served comes
-        again. If the caller does not ask to the end, all of them stay.
+        Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
+        If the caller does not ask to the end, all of them stay.
         """
-        found, size, looks = 0, 0, _LOOKS
-        while (lines := self._read(size)) or (looks and found < self._usual):
+        found, size, end = 0, 0, time.monotonic() + _MOMENT_SECONDS
+        while (lines := self._read(size)) or (found < self._usual and time.monotonic() < end):
             for posted in self._living(lines):
                 found += 1
                 yield posted
             size += len(lines)
-            looks = _LOOKS if lines else looks - 1
             if not lines:
                 time.sleep(_LOOK_SECONDS)
         self._empty()

@@ -310,7 +310,7 @@ def demand_text(demand: Demand) -> str:
 
 @lru_cache(maxsize=256)
 def read_demand(blocks: str, text: str) -> Demand:
-    """What `demand_text` wrote of a list of blocks."""
+    """What `demand_text` wrote of a list of blocks; the same object for the same text."""
     if not text.startswith('{"each"'):
         return dict.fromkeys(json.loads(blocks), read_budget(text))
     return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}

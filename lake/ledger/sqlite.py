@@ -34,8 +34,8 @@ _BOARD = "-board"
 _OPEN_SECONDS = 10.0
 _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
-_FIRST_PAUSE = 3e-4
-_LONGEST_PAUSE = 5e-3
+_PAUSE_SECONDS = 5e-4
+_PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
@@ -165,24 +165,19 @@ class SQLiteStore:
     ) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted = self._board.crowded and self._posted(post)  # somebody will be at work
-            for free in self._tries(_LONGEST_PAUSE):  # unless the bell rings before
+            posted = False
+            for free in self._tries(_PAUSE_UNLESS_RUNG):
                 found = self._looked(look) if posted and not free else None
                 if found is not None:
                     return found
                 if self._lock_taken():
                     return self._led(lead)
-                if not posted:
-                    posted = self._posted(post)
-                    if posted and self._lock_taken():  # nobody is at work any more who could have seen it
+                if post is not None and not posted:
+                    self._board.post(post)
+                    posted = True
+                    if self._lock_taken():  # nobody is at work any more who could have seen it
                         return self._led(lead)
             raise self._busy()
-
-    def _posted(self, post: Post | None) -> bool:
-        """Show it to others, if there is something to show."""
-        if post is not None:
-            self._board.post(post)
-        return post is not None
 
     def _looked(self, look: Callable[[Transaction], T | None]) -> T | None:
         self._check_in_place()
@@ -223,7 +218,7 @@ class SQLiteStore:
 
     def _begin(self) -> None:
         """Take the lock; it comes first, so that no check is made on a state that is then lost."""
-        for _ in self._tries(_FIRST_PAUSE):
+        for _ in self._tries(_PAUSE_SECONDS):
             if self._lock_taken():
                 return
         raise self._busy()
@@ -251,7 +246,6 @@ class SQLiteStore:
         yield True
         while time.monotonic() < end:
             yield self._board.wait(pause)
-            pause = min(1.5 * pause, _LONGEST_PAUSE)
 
     def _busy(self) -> LedgerError:
         problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"
