@@ -17,7 +17,7 @@ __all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
 _LOOK_SECONDS = 5e-5
-_MOMENT_SECONDS = 1e-3  # about as long as a transaction
+_MOMENT_SECONDS = 5e-4  # about as long as a transaction
 _MOST_BYTES = 1 << 16
 
 
