@@ -16,9 +16,9 @@ from lake.ledger.store import Post
 __all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
+_LOOK_SECONDS = 5e-5
 _MOMENT_SECONDS = 5e-4  # about as long as a transaction
 _MOST_BYTES = 1 << 16
-_BELL_ONLY = Post("", [])
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,9 @@ class Board:
         self._bell: socket.socket | None = None
         self._port = 0
 
-    def post(self, post: Post = _BELL_ONLY) -> None:
-        """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be.
-
-        Args:
-            post: what is to be done; without it only the bell is asked for.
-        """
-        with contextlib.suppress(OSError, TypeError, ValueError):
+    def post(self, post: Post) -> None:
+        """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be."""
+        try:
             self._socket()
             line = json.dumps([time.time(), self._port, post.request_id, post.content]).encode() + b"\n"
             if len(line) > _MOST_BYTES:
@@ -73,6 +69,8 @@ class Board:
             if self._file is None:
                 self._file = self._opened(os.O_CREAT)
             os.write(self._file, line)
+        except (OSError, TypeError, ValueError):
+            return
 
     def wait(self, seconds: float) -> bool:
         """Wait until the bell rings, but no longer than that; whether the lock may be free, rather than work done."""
@@ -80,27 +78,29 @@ class Board:
             time.sleep(seconds)
             return True
         self._bell.settimeout(seconds)
-        with contextlib.suppress(OSError):
+        try:
             said = self._bell.recv(1)
-            self._usual = said[0] if said > b"\0" else self._usual
-            return said <= b"\0"
-        return False
+        except OSError:
+            return False
+        self._usual = said[0] if said > b"\0" else self._usual
+        return said <= b"\0"
 
-    def take(self) -> list[Posted]:
-        """Every line, oldest first. The caller holds the ledger's lock, so nobody else takes any.
+    def take(self) -> Iterator[Posted]:
+        """Every line, oldest first, and those that come meanwhile. The caller holds the lock: nobody else takes any.
 
         Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
+        If the caller does not ask to the end, all of them stay.
         """
-        written, end = self._read(), time.monotonic() + _MOMENT_SECONDS
-        while written.count(b"\n") < self._usual and time.monotonic() < end:
-            time.sleep(_MOMENT_SECONDS / 10)
-            written = self._read()
-        if written and self._file is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, 0)
-        found = list(self._living(written))
-        self._usual = max(sum(one.post != _BELL_ONLY for one in found), self._usual - 1)
-        return found
+        found, size, end = 0, 0, time.monotonic() + _MOMENT_SECONDS
+        while (lines := self._read(size)) or (found < self._usual and time.monotonic() < end):
+            for posted in self._living(lines):
+                found += 1
+                yield posted
+            size += len(lines)
+            if not lines:
+                time.sleep(_LOOK_SECONDS)
+        self._empty()
+        self._usual = max(found, self._usual - 1)
 
     def ring(self, done: Sequence[Posted] = ()) -> None:
         """Let those look who posted what was done; and tell the first who still waits that the lock is free."""
@@ -117,7 +117,7 @@ class Board:
         self._file = self._bell = None
 
     def _first(self) -> list[Posted]:
-        return list(self._living(self._read().partition(b"\n")[0]))
+        return list(self._living(self._read(0).partition(b"\n")[0]))
 
     def _tell(self, whom: Iterable[Posted], what: bytes) -> None:
         for port in {one.bell for one in whom} - {self._port}:
@@ -131,23 +131,38 @@ class Board:
             self._port = self._bell.getsockname()[1]
         return self._bell
 
-    def _read(self) -> bytes:
+    def _read(self, begin: int) -> bytes:
+        """What was written after the first `begin` bytes, up to the end of a line."""
         try:
             if self._file is None:
                 self._file = self._opened(0)
             size = os.fstat(self._file).st_size
-            return os.pread(self._file, size, 0) if size else b""
+            found = os.pread(self._file, size - begin, begin) if size > begin else b""
         except OSError:
             return b""
+        return found[: found.rfind(b"\n") + 1]
+
+    def _empty(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._file is not None and os.fstat(self._file).st_size:
+                os.ftruncate(self._file, 0)
 
     def _opened(self, create: int) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
-        for line in lines.splitlines():
-            with contextlib.suppress(ValueError, RecursionError):  # torn, or never a post
-                match json.loads(line):
-                    case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
-                        request_id.encode()  # an error where no store takes it
-                        if abs(time.time() - at) < self._patience:
-                            yield Posted(at, bell, Post(request_id, content))
+        for posted in map(_parsed, lines.splitlines()):
+            if posted is not None and abs(time.time() - posted.at) < self._patience:
+                yield posted
+
+
+def _parsed(line: bytes) -> Posted | None:
+    """What a line says; None if it is torn, or never was a post."""
+    try:
+        match json.loads(line):
+            case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
+                request_id.encode()  # an error where no store takes it
+                return Posted(at, bell, Post(request_id, content))
+    except (ValueError, RecursionError):
+        return None
+    return None

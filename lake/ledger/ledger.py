@@ -248,9 +248,8 @@ class Ledger(LedgerView, BudgetLedger):
             with self._opened(tx, request.request_id, choice.names) as books:
                 found = look(tx)
                 if found is None:
-                    others = posts()
                     found = self._made(books, request, choice)
-                    make_posted(books, others, self.ledger_id, request.request_id, self._check_demand)
+                    make_posted(books, posts(), self.ledger_id, self._check_demand)
             return found
 
         post = written_post(self.ledger_id, self.capacity, request, choice)

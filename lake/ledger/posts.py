@@ -6,6 +6,7 @@ For others only what is surely granted is made. Everything else, refusals above 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter, itemgetter
 
 from dp.accounting.budget import Budget, same_kind
 from dp.errors import SparkMpcError
@@ -21,7 +22,12 @@ __all__ = ["make_posted", "written_post"]
 
 _TEXTS = ("request_id", "owner", "table", "data_version", "release_key", "run_id", "purpose")
 _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
+_FIELDS = frozenset((*_TEXTS, *_NUMBERS))
 _MOST = 1e15
+
+_asked = attrgetter(*_TEXTS, *_NUMBERS)
+_texts_of = itemgetter(*_TEXTS)
+_numbers_of = itemgetter(*_NUMBERS)
 
 
 def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Choice) -> Post | None:
@@ -37,26 +43,20 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
         return None
     if not same_kind(choice.price, capacity):
         return None
-    fields = {name: getattr(request, name) for name in (*_TEXTS, *_NUMBERS)}
+    fields = dict(zip((*_TEXTS, *_NUMBERS), _asked(request), strict=True))
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
-def make_posted(
-    books: Books, posts: Iterable[Post], ledger_id: str, mine: str, check: Callable[[Request], None]
-) -> None:
+def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]) -> None:
     """Make the claims that others posted, each as far as it is granted at once and without a doubt.
 
     Args:
         books: of the ledger.
         posts: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
-        mine: the id of the request that was just dealt with.
         check: refuses what may not be asked of this ledger.
     """
-    seen = {mine}
     for post in posts:
-        if post.request_id in seen:
-            continue
         try:
             request = _read(post, books, ledger_id)
             check_request(request)
@@ -64,7 +64,6 @@ def make_posted(
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
         granted_at_once(books, read_settings(books.tx), request)
-        seen.add(request.request_id)
 
 
 def _read(post: Post, books: Books, ledger_id: str) -> Request:
@@ -78,11 +77,10 @@ def _read(post: Post, books: Books, ledger_id: str) -> Request:
             pass
         case _:
             raise ValueError("not a post, or for another ledger")
-    if fields.keys() != {*_TEXTS, *_NUMBERS} or fields["request_id"] != post.request_id:
+    if fields.keys() != _FIELDS or fields["request_id"] != post.request_id:
         raise ValueError("not what is posted")
-    for text in (*names, *(fields[name] for name in _TEXTS)):
-        text.encode()  # what cannot be stored is not a claim's
-    if not all(isinstance(fields[name], int | float) and abs(fields[name]) < _MOST for name in _NUMBERS):
+    "".join((*names, *_texts_of(fields))).encode()  # an error where one is no text, or cannot be stored
+    if not all(abs(number) < _MOST for number in _numbers_of(fields)):
         raise ValueError("not a number that is posted")
     if not names or not all(map(books.accounts.has, names)):
         raise ValueError("blocks have to be made first")

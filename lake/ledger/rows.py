@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from sqlalchemy import Select, bindparam, exists, insert, or_, select, update
 
@@ -74,8 +75,8 @@ class Request:
     @property
     def content(self) -> tuple[object, ...]:
         """What a repeated request must repeat besides its demand; how long it waits and holds may differ."""
-        record = (self.table, self.data_version, self.release_key, self.run_id, self.purpose, self.disclosure)
-        return (self.owner, self.weight, self.parent, *record)
+        asked = (self.owner, self.weight, self.parent, self.table, self.data_version)
+        return (*asked, self.release_key, self.run_id, self.purpose, self.disclosure)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class ClaimRow:
         )
 
 
-# The order of the fields that `_read` takes.
+# In the order in which `_read` takes them.
 _COLUMNS = [column for name, column in claims.c.items() if name != "noised"]
 _NAMES = [column.name for column in _COLUMNS]
 _ALL: Select[Row] = select(*_COLUMNS).order_by(claims.c.number)
@@ -297,6 +298,8 @@ def grant_claim(tx: Transaction, number: int) -> None:
 def most_of(demand: Demand) -> Budget:
     """The greatest amounts that it asks of any block."""
     first, *others = demand.values()
+    if not others:
+        return first
     amounts = first.amounts
     for other in others:
         amounts = {name: max(amount, other.amounts[name]) for name, amount in amounts.items()}
@@ -311,8 +314,9 @@ def demand_text(demand: Demand) -> str:
     return json.dumps({"each": {block: budget_to_json(amount) for block, amount in demand.items()}})
 
 
+@lru_cache(maxsize=256)
 def read_demand(blocks: str, text: str) -> Demand:
-    """What `demand_text` wrote of a list of blocks."""
+    """What `demand_text` wrote of a list of blocks; the same object for the same text."""
     if not text.startswith('{"each"'):
         return dict.fromkeys(json.loads(blocks), read_budget(text))
     return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}
@@ -345,31 +349,33 @@ def _written(row: ClaimRow) -> dict[str, object]:
 
 
 def _read(row: Row) -> ClaimRow:
-    found = dict(zip(_NAMES, row, strict=True))
-    demand = read_demand(found["blocks"], found["price"])
+    number, request_id, parent, blocks, price, held, owner, weight, *more = row
+    table, data_version, release_key, run_id, purpose, disclosure, state, fence, *times = more
+    lease_seconds, lease_expires_at, deadline_at, created_at, updated_at = times
+    demand = read_demand(blocks, price)
     request = Request(
-        request_id=found["request_id"],
+        request_id=request_id,
         demand=demand,
-        lease_seconds=found["lease_seconds"],
-        timeout_seconds=0.0 if found["deadline_at"] is None else found["deadline_at"] - found["created_at"],
-        owner=found["owner"],
-        weight=found["weight"],
-        parent=found["parent"],
-        table=found["table_name"],
-        data_version=found["data_version"],
-        release_key=found["release_key"],
-        run_id=found["run_id"],
-        purpose=found["purpose"],
-        disclosure=found["disclosure"],
+        lease_seconds=lease_seconds,
+        timeout_seconds=0.0 if deadline_at is None else deadline_at - created_at,
+        owner=owner,
+        weight=weight,
+        parent=parent,
+        table=table,
+        data_version=data_version,
+        release_key=release_key,
+        run_id=run_id,
+        purpose=purpose,
+        disclosure=disclosure,
     )
     return ClaimRow(
-        number=found["number"],
+        number=number,
         request=request,
-        held=demand if found["held"] is None else read_demand(found["blocks"], found["held"]),
-        state=found["state"],
-        fence=found["fence"],
-        lease_expires_at=found["lease_expires_at"],
-        deadline_at=found["deadline_at"],
-        created_at=found["created_at"],
-        updated_at=found["updated_at"],
+        held=demand if held is None else read_demand(blocks, held),
+        state=state,
+        fence=fence,
+        lease_expires_at=lease_expires_at,
+        deadline_at=deadline_at,
+        created_at=created_at,
+        updated_at=updated_at,
     )

@@ -34,8 +34,8 @@ _BOARD = "-board"
 _OPEN_SECONDS = 10.0
 _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
-_FIRST_PAUSE = 3e-4
-_LONGEST_PAUSE = 5e-3
+_PAUSE_SECONDS = 5e-4
+_PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
@@ -92,6 +92,7 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
+        self._runner = _AtOnce(self._connection.cursor(), self._name)
         try:
             self._check_header()
             _make_durable(self._connection)
@@ -165,7 +166,7 @@ class SQLiteStore:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
             posted = False
-            for free in self._tries(_LONGEST_PAUSE):  # unless the bell rings before
+            for free in self._tries(_PAUSE_UNLESS_RUNG):
                 found = self._looked(look) if posted and not free else None
                 if found is not None:
                     return found
@@ -195,9 +196,11 @@ class SQLiteStore:
         """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
         taken: list[Posted] = []
 
-        def posts() -> list[Post]:
-            taken.extend(self._board.take())
-            return [one.post for one in taken if one.post.content and not self._made(one.post)]
+        def posts() -> Iterator[Post]:
+            for posted in self._board.take():
+                taken.append(posted)
+                if not self._made(posted.post):
+                    yield posted.post
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
@@ -219,10 +222,9 @@ class SQLiteStore:
 
     def _begin(self) -> None:
         """Take the lock; it comes first, so that no check is made on a state that is then lost."""
-        for _ in self._tries(_FIRST_PAUSE):
+        for _ in self._tries(_PAUSE_SECONDS):
             if self._lock_taken():
                 return
-            self._board.post()
         raise self._busy()
 
     def _lock_taken(self) -> bool:
@@ -240,7 +242,7 @@ class SQLiteStore:
         return self._transaction()
 
     def _transaction(self) -> Transaction:
-        return Transaction(_AtOnce(self._connection.cursor(), self.name), _TEXTS, self._clock())
+        return Transaction(self._runner, _TEXTS, self._clock())
 
     def _tries(self, pause: float) -> Iterator[bool]:
         """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
@@ -248,7 +250,6 @@ class SQLiteStore:
         yield True
         while time.monotonic() < end:
             yield self._board.wait(pause)
-            pause = min(1.5 * pause, _LONGEST_PAUSE)
 
     def _busy(self) -> LedgerError:
         problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"

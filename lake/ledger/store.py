@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -52,6 +52,7 @@ START = select(
     select(audit.c.hash).order_by(audit.c.sequence.desc()).limit(1).scalar_subquery(),
 )
 """What `Transaction.start` reads."""
+_JSON = json.JSONEncoder(sort_keys=True)
 _APPEND = insert(audit).values({column: bindparam(column.name) for column in audit.columns})
 
 
@@ -120,8 +121,8 @@ class Post:
     content: list[Any]
 
 
-Posts = Callable[[], list[Post]]
-"""Takes what others posted, of claims that are not there yet."""
+Posts = Callable[[], Iterable[Post]]
+"""Takes what others posted, of claims that are not there yet; each is dealt with before the next is asked for."""
 
 
 @dataclass
@@ -193,7 +194,7 @@ class Transaction:
 
     def _made(self, statement: ClauseElement, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         text, own = self._texts.of(statement)
-        return text, {**own, **parameters}
+        return text, {**own, **parameters} if own else parameters
 
     def head(self) -> Head:
         """Where the audit log ends."""
@@ -213,7 +214,7 @@ class Transaction:
             kind: what happened, such as "armed".
             event: to whom; values of JSON, nothing secret.
         """
-        text = json.dumps({"event": kind, **event, "at": self.now}, sort_keys=True)
+        text = _JSON.encode({"event": kind, **event, "at": self.now})
         last = self.start.head
         head = self.start.head = Head(last.sequence + 1, chained(last.hash, text))
         self.write(_APPEND, at=self.now, event=text, sequence=head.sequence, hash=head.hash)
@@ -250,8 +251,8 @@ class Store(Protocol):
         Args:
             post: what is to be done, for others; None if only this process can. It may be lost, then it is done here.
             look: whether it was done already, by one query; None: not yet.
-            lead: looks, and if it was not done, asks what others posted, before it writes anything; then does it, and
-                what it can of theirs. If it raises, nothing was done.
+            lead: looks, and if it was not done, does it; then asks what others posted, to the end, and does what it can
+                of that. If it raises, nothing was done.
 
         Raises:
             LedgerMissing: the store is gone.
