@@ -3,7 +3,8 @@
 Four cases: one block or many, basic composition or Renyi orders. Every scheduler plays the same draws. A record has
 the mean over seeds, its standard error, and the least and the most. Records of DPack have its grants over those of DPF
 with the same unlocking, seed by seed: the mean, the least, the most, and how many seeds are below one. "one pass" has
-all claims there at once, at several loads. "pass" is the time of one pass over 1,000 blocks.
+all claims there at once, at several loads. "CASE, in one pass" is the whole workload of a case with every block open:
+what DPack is made for. "pass" is the time of one pass over 1,000 blocks.
 
 Cases with one block, or with basic composition, make a pass at every arrival and every second. "many blocks, Renyi"
 makes one every second: first come first served grants the same either way.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from benchmarks._measure import Cost, median_cost
+from benchmarks._scheduling_kept_shares import KeptShares
 from benchmarks._scheduling_replay import Replay
 from benchmarks._scheduling_workload import CASES, Workload, contended
 from lake.scheduling import (
@@ -33,6 +35,8 @@ from lake.scheduling import (
     Fits,
     RoundRobin,
     Scheduler,
+    Supply,
+    Waiting,
     scheduler_to_json,
 )
 
@@ -52,6 +56,7 @@ class _Played:
         lifetimes: L of DPF and DPack, seconds.
         packed: N of DPack, as multiples.
         shared: N of round robin, as multiples.
+        kept: N of round robin whose claims keep their shares, as multiples.
         published: granted, by the scheduler's name and unlocking.
     """
 
@@ -61,6 +66,7 @@ class _Played:
     lifetimes: tuple[int, ...]
     packed: tuple[float, ...]
     shared: tuple[float, ...]
+    kept: tuple[float, ...]
     published: Mapping[str, int]
 
     def schedulers(self) -> list[Scheduler]:
@@ -89,6 +95,7 @@ _PLAYED = (
         (100, 175, 236),
         (0.5, 1, 1.75, 2.75),
         (0.01, 0.1, 0.5, 0.75, 1, 1.25),
+        (0.1, 0.5, 0.75, 1, 1.25, 1.75),
         {
             _ONCE: 28,
             **{f"dpf arrivals={n}": 100 for n in (175, 200, 225)},
@@ -102,23 +109,26 @@ _PLAYED = (
         (25, 50, 100),
         (1.75, 2, 3.75, 7.5),
         (0.5, 1),
+        (0.5, 1, 1.5, 1.75, 2, 2.75),
         {_ONCE: 1150, "dpf arrivals=200": 2350},
     ),
     _Played(
         "many blocks, Renyi",
-        3,
+        20,
         (0.1, 0.5, 0.75, 1, 1.75),
         (50, 100),
         (0.75, 1.75),
+        (),
         (),
         {_ONCE: 18_400, "dpf arrivals=10886": 53_900},
     ),
     _Played(
         "single block, Renyi",
-        3,
-        (0.1, 0.5, 1, 1.75, 2.25, 2.75, 3.25),
-        (29_028,),
+        20,
+        (0.1, 0.5, 1, 1.75, 2.25, 3.25),
+        (),
         (1.75,),
+        (),
         (),
         {_ONCE: 580, "dpf arrivals=25400": 14_500, "dpf arrivals=32656": 14_500},
     ),
@@ -126,7 +136,7 @@ _PLAYED = (
 
 
 def run(quick: bool) -> Iterator[dict[str, object]]:
-    """Passes, one pass at several loads, then the four cases.
+    """Passes, one pass at several loads, then the four cases: in one pass, and claim by claim.
 
     Args:
         quick: passes of 1,000 claims, and the cases of basic composition with 2 seeds.
@@ -136,10 +146,11 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
         each = partial(_each, pool.map)
         yield from _loads(each, 2 if quick else 20)
         for played in _PLAYED:
-            if not quick:
-                yield from _case(played, played.seeds, each)
-            elif CASES[played.case].fits == "every":
-                yield from _case(played, 2, each)
+            if not quick or CASES[played.case].fits == "every":
+                seeds = 2 if quick else played.seeds
+                yield from _in_one_pass(f"{played.case}, in one pass", partial(_whole, played.case), seeds, each)
+                yield from _case(played, seeds, each)
+                yield from _kept(played, seeds, each)
 
 
 Each = Callable[[Callable[[int], int], int], "tuple[list[int], float]"]
@@ -172,16 +183,32 @@ def _seconds(cost: Cost) -> dict[str, object]:
 def _loads(each: Each, seeds: int) -> Iterator[dict[str, object]]:
     for fits in ("every", "any"):
         for load in (1.5, 2.0, 5.0, 20.0):
-            counts = {}
-            for scheduler in (FirstComeFirstServed(), DPF(AtOnce()), DPack(AtOnce())):
-                counts[scheduler.name], seconds = each(partial(_one_pass, scheduler, fits, load), seeds)
-                record = {"load": load, "claims": 10_000, **_record(scheduler, counts[scheduler.name], seconds)}
-                over = _over(counts["dpack"], counts["dpf"]) if scheduler.name == "dpack" else {}
-                yield {"case": f"one pass, {_composition(fits)}", **record, **over}
+            of_load = partial(_contended, fits, load)
+            for record in _in_one_pass(f"one pass, {_composition(fits)}", of_load, seeds, each):
+                yield record | {"load": load, "claims": 10_000}
 
 
-def _one_pass(scheduler: Scheduler, fits: Fits, load: float, seed: int) -> int:
-    return len(scheduler.grants(*contended(10_000, 100, fits, load=load, seed=seed)))
+def _in_one_pass(
+    case: str, problem: Callable[[int], tuple[Supply, Waiting]], seeds: int, each: Each
+) -> Iterator[dict[str, object]]:
+    """One pass of each scheduler over what a seed draws, every block open."""
+    counts = {}
+    for scheduler in (FirstComeFirstServed(), DPF(AtOnce()), DPack(AtOnce())):
+        counts[scheduler.name], seconds = each(partial(_granted, scheduler, problem), seeds)
+        over = _over(counts["dpack"], counts["dpf"]) if scheduler.name == "dpack" else {}
+        yield {"case": case, **_record(scheduler, counts[scheduler.name], seconds), **over}
+
+
+def _granted(scheduler: Scheduler, problem: Callable[[int], tuple[Supply, Waiting]], seed: int) -> int:
+    return len(scheduler.grants(*problem(seed)))
+
+
+def _contended(fits: Fits, load: float, seed: int) -> tuple[Supply, Waiting]:
+    return contended(10_000, 100, fits, load=load, seed=seed)
+
+
+def _whole(case: str, seed: int) -> tuple[Supply, Waiting]:
+    return Workload.drawn(CASES[case], seed).at_once()
 
 
 def _case(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]]:
@@ -197,6 +224,17 @@ def _case(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]
         yield record | over | ({"published": published} if published else {})
 
 
+def _kept(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]]:
+    for rule in (_arrivals(part, CASES[played.case].fair) for part in played.kept):
+        counts, seconds = each(partial(_replayed_with_kept_shares, played.case, rule.claims), seeds)
+        what = {"scheduler": "round-robin, shares kept", "unlocking": f"arrivals={rule.claims}"}
+        yield {"case": played.case, **what, **_spread(counts, seconds)}
+
+
+def _replayed_with_kept_shares(case: str, claims: int, seed: int) -> int:
+    return KeptShares(Workload.drawn(CASES[case], seed), claims).run()
+
+
 def _replayed(case: str, scheduler: Scheduler, seed: int) -> int:
     workload = Workload.drawn(CASES[case], seed)
     return Replay(workload, scheduler, tick_seconds=_TICK_SECONDS, at_arrivals=case != "many blocks, Renyi").run()
@@ -209,9 +247,11 @@ def _unlocking(scheduler: Scheduler) -> str:
 
 
 def _record(scheduler: Scheduler, counts: Sequence[int], seconds: float) -> dict[str, object]:
+    return {"scheduler": scheduler.name, "unlocking": _unlocking(scheduler), **_spread(counts, seconds)}
+
+
+def _spread(counts: Sequence[int], seconds: float) -> dict[str, object]:
     return {
-        "scheduler": scheduler.name,
-        "unlocking": _unlocking(scheduler),
         "granted": round(statistics.mean(counts), 1),
         "stderr": round(statistics.stdev(counts) / len(counts) ** 0.5, 2),
         "least": min(counts),
