@@ -18,7 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from benchmarks._measure import Cost, median_cost
@@ -51,7 +51,8 @@ class _Played:
 
     Attributes:
         case: its name.
-        seeds: how many draws.
+        seeds: how many draws, where a figure is published for the unlocking.
+        other_seeds: how many, elsewhere.
         parts: N of DPF, as multiples of the case's fair number of claims.
         lifetimes: L of DPF and DPack, seconds.
         packed: N of DPack, as multiples.
@@ -62,12 +63,16 @@ class _Played:
 
     case: str
     seeds: int
+    other_seeds: int
     parts: tuple[float, ...]
     lifetimes: tuple[int, ...]
     packed: tuple[float, ...]
     shared: tuple[float, ...]
     kept: tuple[float, ...]
     published: Mapping[str, int]
+
+    def seeds_for(self, unlocking: str) -> int:
+        return self.seeds if any(key.endswith(f" {unlocking}") for key in self.published) else self.other_seeds
 
     def schedulers(self) -> list[Scheduler]:
         fair = CASES[self.case].fair
@@ -91,6 +96,7 @@ _PLAYED = (
     _Played(
         "single block, basic",
         20,
+        20,
         (0.01, 0.1, 0.5, 0.75, 1, 1.25, 1.75, 2, 2.25, 2.75, 3.25),
         (100, 175, 236),
         (0.5, 1, 1.75, 2.75),
@@ -105,6 +111,7 @@ _PLAYED = (
     _Played(
         "many blocks, basic",
         20,
+        20,
         (0.01, 0.5, 1, 1.75, 2, 2.75, 3.75, 7.5),
         (25, 50, 100),
         (1.75, 2, 3.75, 7.5),
@@ -115,19 +122,21 @@ _PLAYED = (
     _Played(
         "many blocks, Renyi",
         20,
+        3,
         (0.1, 0.5, 0.75, 1, 1.75),
         (50, 100),
         (0.75, 1.75),
         (),
         (),
-        {_ONCE: 18_400, "dpf arrivals=10886": 53_900},
+        {_ONCE: 18_400, "dpf arrivals=10886": 53_900, "dpf lifetime_seconds=100": 54_500},
     ),
     _Played(
         "single block, Renyi",
         20,
+        3,
         (0.1, 0.5, 1, 1.75, 2.25, 3.25),
         (),
-        (1.75,),
+        (1,),
         (),
         (),
         {_ONCE: 580, "dpf arrivals=25400": 14_500, "dpf arrivals=32656": 14_500},
@@ -146,11 +155,10 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
         each = partial(_each, pool.map)
         yield from _loads(each, 2 if quick else 20)
         for played in _PLAYED:
-            if not quick or CASES[played.case].fits == "every":
-                seeds = 2 if quick else played.seeds
-                yield from _in_one_pass(f"{played.case}, in one pass", partial(_whole, played.case), seeds, each)
-                yield from _case(played, seeds, each)
-                yield from _kept(played, seeds, each)
+            if not quick:
+                yield from _case(played, each)
+            elif CASES[played.case].fits == "every":
+                yield from _case(replace(played, seeds=2, other_seeds=2), each)
 
 
 Each = Callable[[Callable[[int], int], int], "tuple[list[int], float]"]
@@ -211,11 +219,17 @@ def _whole(case: str, seed: int) -> tuple[Supply, Waiting]:
     return Workload.drawn(CASES[case], seed).at_once()
 
 
-def _case(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]]:
+def _case(played: _Played, each: Each) -> Iterator[dict[str, object]]:
+    yield from _in_one_pass(f"{played.case}, in one pass", partial(_whole, played.case), played.seeds, each)
+    yield from _arriving(played, each)
+    yield from _with_kept_shares(played, each)
+
+
+def _arriving(played: _Played, each: Each) -> Iterator[dict[str, object]]:
     fair: dict[str, list[int]] = {}
     for scheduler in played.schedulers():
-        counts, seconds = each(partial(_replayed, played.case, scheduler), seeds)
         key = _unlocking(scheduler)
+        counts, seconds = each(partial(_replayed, played.case, scheduler), played.seeds_for(key))
         record = {"case": played.case, **_record(scheduler, counts, seconds)}
         published = played.published.get(f"{scheduler.name} {key}")
         if scheduler.name == "dpf":
@@ -224,9 +238,9 @@ def _case(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]
         yield record | over | ({"published": published} if published else {})
 
 
-def _kept(played: _Played, seeds: int, each: Each) -> Iterator[dict[str, object]]:
+def _with_kept_shares(played: _Played, each: Each) -> Iterator[dict[str, object]]:
     for rule in (_arrivals(part, CASES[played.case].fair) for part in played.kept):
-        counts, seconds = each(partial(_replayed_with_kept_shares, played.case, rule.claims), seeds)
+        counts, seconds = each(partial(_replayed_with_kept_shares, played.case, rule.claims), played.seeds)
         what = {"scheduler": "round-robin, shares kept", "unlocking": f"arrivals={rule.claims}"}
         yield {"case": played.case, **what, **_spread(counts, seconds)}
 

@@ -12,7 +12,7 @@ from benchmarks._scheduling_kept_shares import KeptShares
 from benchmarks._scheduling_pictures import _table
 from benchmarks._scheduling_replay import Replay
 from benchmarks._scheduling_workload import CASES, Workload
-from benchmarks.schedulers import _over
+from benchmarks.schedulers import _PLAYED, _over
 from lake.scheduling import DPF, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Supply
 from tests.benchmarks.test_cli import quick_records
 
@@ -86,6 +86,11 @@ def test_one_pass_has_the_whole_workload():
     assert (supply.available == load.capacity).all()
     assert len(supply.available) == len(load.born) > 1
     assert waiting.number.tolist() == list(range(len(load.at)))
+
+
+@pytest.mark.parametrize("played", _PLAYED, ids=lambda played: played.case)
+def test_what_was_published_is_played_with_twenty_seeds(played):
+    assert {played.seeds_for(name.split(" ")[1]) for name in played.published} == {20}
 
 
 def test_dpack_is_compared_with_dpf_seed_by_seed():
