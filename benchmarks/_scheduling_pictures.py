@@ -16,8 +16,10 @@ __all__ = ["main"]
 Record = dict[str, Any]
 
 _CASES = ("single block, basic", "single block, Renyi", "many blocks, basic", "many blocks, Renyi")
-_COLOURS = {"fcfs": "#7f7f7f", "round-robin": "#c0a020", "dpf": "#1f4e79", "dpack": "#c0392b"}
+_KEPT = "round-robin, shares kept"
+_COLOURS = {"fcfs": "#7f7f7f", "round-robin": "#c0a020", _KEPT: "#5a8f3c", "dpf": "#1f4e79", "dpack": "#c0392b"}
 _NAMES = {"fcfs": "first come first served", "round-robin": "round robin", "dpf": "DPF", "dpack": "DPack"}
+_LABELS = {**_NAMES, _KEPT: "round robin, shares kept"}
 
 
 @click.command()
@@ -59,7 +61,7 @@ def _granted(records: Sequence[Record]) -> Figure:
     figure, panels = _figure(2, 2, (10.5, 7.5))
     for axes, case in zip(panels, _CASES, strict=True):
         of_case = [record for record in records if record["case"] == case]
-        for name in ("round-robin", "dpf", "dpack"):
+        for name in ("round-robin", _KEPT, "dpf", "dpack"):
             _draw_by_n(axes, [r for r in of_case if _is_by_arrivals(r, name)], name)
         for record in of_case:
             if record["scheduler"] == "fcfs":
@@ -121,7 +123,7 @@ def _is_by_arrivals(record: Record, name: str) -> bool:
 
 
 def _style(name: str) -> dict[str, Any]:
-    return {"color": _COLOURS[name], "label": _NAMES[name]}
+    return {"color": _COLOURS[name], "label": _LABELS[name]}
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

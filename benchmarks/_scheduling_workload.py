@@ -104,6 +104,11 @@ class Workload:
         block = np.repeat(self.low[claims] - first[:-1], counts) + np.arange(first[-1])
         return Waiting(claims, np.ones(len(claims)), first, block, np.repeat(self.demand[claims], counts, axis=0))
 
+    def at_once(self) -> tuple[Supply, Waiting]:
+        """All of its blocks, open from the beginning, and all of its claims."""
+        rows = np.tile(self.capacity, (len(self.born), 1))
+        return Supply(rows, rows.copy(), self.case.fits), self.waiting(np.arange(len(self.at)))
+
 
 def contended(claims: int, blocks: int, fits: Fits, *, load: float = 2.0, seed: int = 0) -> tuple[Supply, Waiting]:
     """One pass: mice and elephants, all there at once, each on 1 or 10 neighbours of many blocks.

@@ -131,7 +131,8 @@ class DPack:
 
     Guarantees:
         Nothing that still fits is left waiting. A pass never grants less weight than DPF's would. Over many passes
-        that is measured and not promised: see `docs/scheduling.md`.
+        that is measured and not promised: see `docs/scheduling.md`. While blocks unlock, where every amount must fit
+        and weights are equal, it differs from DPF only between dominant shares that agree to one part in a thousand.
     Source:
         Tholoniat et al. 2025 (DPack, EuroSys), section 3. Theirs finds the best order with a knapsack solver; this
         one is exact where all weights are equal, and else within half of it.

@@ -8,10 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from benchmarks._scheduling_kept_shares import KeptShares
 from benchmarks._scheduling_pictures import _table
 from benchmarks._scheduling_replay import Replay
 from benchmarks._scheduling_workload import CASES, Workload
-from benchmarks.schedulers import _over
+from benchmarks.schedulers import _PLAYED, _over
 from lake.scheduling import DPF, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Supply
 from tests.benchmarks.test_cli import quick_records
 
@@ -56,6 +57,40 @@ def test_looking_at_few_claims_grants_what_looking_at_all_does(name, scheduler):
     load = Workload.drawn(SHORT[name], seed=6)
     replayed = Replay(load, scheduler, tick_seconds=1.0, at_arrivals=True).run()
     assert replayed == plainly_replayed(load, scheduler) > 0
+
+
+def by_hand(capacity, wants):
+    """Claims that arrive a second apart, each of which wants so much of blocks low to high."""
+    columns = [np.array(column, np.int64) for column in zip(*wants, strict=True)]
+    at, case = np.arange(len(wants), dtype=float), CASES["many blocks, basic"]
+    return Workload(case, at, columns[1], columns[2], columns[0][:, None], np.zeros(3), np.array([capacity]))
+
+
+@pytest.mark.parametrize(
+    ("claims", "wants", "granted"),
+    [
+        (3, [(6, 0, 0), (2, 0, 0), (5, 0, 0)], 2),  # dealt 4; then 2 and 2; then 4 of 5, which is not enough
+        (2, [(12, 0, 0), (5, 0, 0)], 0),  # dealt 6; then 3 each: what the great one keeps would have been enough
+        (1, [(1, 0, 0), (1, 0, 0)], 1),  # a retired block takes nobody
+        (2, [(8, 0, 1), (3, 1, 1), (6, 0, 0)], 2),  # the first lacks 2 of block 0 and 0 of block 1, and then nothing
+        (2, [(12, 0, 1), (6, 0, 0), (6, 1, 1)], 1),  # who fails at one block waits for no other
+    ],
+)
+def test_claims_keep_their_shares_until_a_block_retires(claims, wants, granted):
+    assert KeptShares(by_hand(12, wants), claims).run() == granted
+
+
+def test_one_pass_has_the_whole_workload():
+    load = Workload.drawn(SHORT["many"], seed=6)
+    supply, waiting = load.at_once()
+    assert (supply.available == load.capacity).all()
+    assert len(supply.available) == len(load.born) > 1
+    assert waiting.number.tolist() == list(range(len(load.at)))
+
+
+@pytest.mark.parametrize("played", _PLAYED, ids=lambda played: played.case)
+def test_what_was_published_is_played_with_twenty_seeds(played):
+    assert {played.seeds_for(name.split(" ")[1]) for name in played.published} == {20}
 
 
 def test_dpack_is_compared_with_dpf_seed_by_seed():
