@@ -1,4 +1,4 @@
-"""Products of matrices of words, modulo 2^64: by a kernel that numba compiles, else by BLAS.
+"""Products of shared words, of vectors and of matrices: by kernels that numba compiles, else by numpy and BLAS.
 
 Decision 0015 has what was measured.
 """
@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.ring.masks import Words
+from spark_mpc.ring.streams import Unsigned
 
-__all__ = ["add_matrix_product", "add_matrix_product_by_digits"]
+__all__ = ["add_cross_products", "add_matrix_product", "add_matrix_product_by_digits", "cross_products"]
+
+CrossProducts = Callable[
+    [NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned]], None
+]
+"""Called with (out, x0, x1, y0, y1), contiguous vectors of one length: adds x0 (y0 + y1) + x1 y0 to `out` in place."""
+
+_WORTH_COMPILING = 1 << 17
+"""Elements of a vector from which on the compiler is waited for: whoever multiplies few needs no second of it."""
 
 _DIGIT_BITS = np.int64(22)
 _EXACT_COLUMNS = 1 << 10
@@ -21,6 +30,27 @@ _EXACT_COLUMNS = 1 << 10
 _ROWS_AT_ONCE = 128
 """Of the result: what is between BLAS and the result stays in cache."""
 _UNROLLED = 8
+
+
+def cross_products(length: int) -> CrossProducts[Unsigned]:
+    """The fastest way to add the cross products of vectors of `length` elements, piece by piece."""
+    compiled = _compiled(_add_cross_products) if length >= _WORTH_COMPILING else None
+    return add_cross_products if compiled is None else compiled
+
+
+def add_cross_products(
+    out: NDArray[Unsigned],
+    x0: NDArray[Unsigned],
+    x1: NDArray[Unsigned],
+    y0: NDArray[Unsigned],
+    y1: NDArray[Unsigned],
+) -> None:
+    """See `CrossProducts`: five passes of numpy, for pieces that stay in cache meanwhile."""
+    term = y0 + y1
+    term *= x0
+    out += term
+    np.multiply(x1, y0, out=term)
+    out += term
 
 
 def add_matrix_product(out: Words, x: Words, y: Words) -> None:
@@ -82,6 +112,12 @@ def _compiled(kernel: Callable[..., None]) -> Callable[..., None] | None:
         return None
     compiled: Callable[..., None] = njit(nogil=True)(kernel)
     return compiled
+
+
+def _add_cross_products(out: Words, x0: Words, x1: Words, y0: Words, y1: Words) -> None:
+    """`add_cross_products` in one pass, which writes nothing but the result."""
+    for i in range(out.size):
+        out[i] += x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i]
 
 
 def _subtract_pairs(x: Words, y: Words, out: Words) -> None:

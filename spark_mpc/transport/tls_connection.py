@@ -28,6 +28,9 @@ __all__ = ["Connection", "client_context", "dial", "pinned_owner", "server_conte
 
 _CHUNK_BYTES = 1 << 20
 _KEEPALIVE_SECONDS = 30
+_UNSENT_BYTES = 1 << 18
+"""So much waits in the kernel for the network to take it: megabytes there would leave the cache before they are sent.
+What is under way is not limited by this, so that long ways lose nothing."""
 
 
 def server_context(me: Identity, pinned: Iterable[str]) -> ssl.SSLContext:
@@ -214,9 +217,11 @@ def dial(
 
 
 def tune(raw: socket.socket) -> None:
-    """No delay for small frames; probes, so that an idle connection is not forgotten on the way."""
+    """No delay for small frames; little that waits unsent; probes, so that no idle connection is forgotten."""
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     if hasattr(socket, "TCP_KEEPIDLE"):
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
 

@@ -14,7 +14,7 @@ from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.replication import dealt, missing_part, sums
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
-from spark_mpc.ring.products import add_matrix_product
+from spark_mpc.ring.products import add_matrix_product, cross_products
 
 __all__ = ["constant", "dot", "input_words", "matmul", "multiply", "open_words", "plus_public"]
 
@@ -74,15 +74,11 @@ def multiply(context: Context, x: Arithmetic, y: Arithmetic) -> Arithmetic:
     Guarantees: what is sent is uniform, masked by a fresh sharing of zero.
     Leaks: nothing. Cost: 1 round, 8 bytes an element and party (4 in Z_2^32).
     """
-    (x0, x1), (y0, y1) = x.parts, y.parts
+    factors, add = (*x.parts, *y.parts), cross_products(len(x))
 
     def part(piece: slice) -> NDArray[Any]:
         product = context.zero_sum(piece.stop - piece.start, x.dtype.type)
-        term = y0[piece] + y1[piece]
-        term *= x0[piece]
-        product += term
-        np.multiply(x1[piece], y0[piece], out=term)
-        product += term
+        add(product, *(np.ascontiguousarray(factor[piece]) for factor in factors))
         return product
 
     return Arithmetic(context.reshared_in_chunks("multiply", len(x), x.dtype, part))

@@ -1,4 +1,4 @@
-"""Matrix products modulo 2^64: exact by every way, at the extremes of what float64 holds."""
+"""Products modulo 2^64, and of vectors modulo 2^32, too: exact by every way, at the extremes of what float64 holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spark_mpc.ring import products
-from spark_mpc.ring.products import add_matrix_product, add_matrix_product_by_digits
+from spark_mpc.ring.products import (
+    add_cross_products,
+    add_matrix_product,
+    add_matrix_product_by_digits,
+    cross_products,
+)
 
 WORDS = st.integers(0, 2**64 - 1)
 EXTREMES = (0, 1, 2**21 - 1, 2**21, 2**22 - 1, 2**43, 2**44 - 1, 2**63 - 1, 2**63, 2**63 + 2**21, 2**64 - 1)
@@ -97,3 +102,32 @@ def test_without_numba_blas_does_it(monkeypatch):
     words = np.random.default_rng(4).integers(0, 2**64, 20, dtype=np.uint64)
     x, y = words[:12].reshape(3, 4), words[12:].reshape(4, 2)
     assert np.array_equal(by(add_matrix_product)(x, y), exactly(x, y))
+
+
+LONG = 1 << 17
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.uint32])
+@pytest.mark.parametrize(
+    "add",
+    [cross_products(LONG), add_cross_products, products._add_cross_products],
+    ids=["long", "short", "what numba compiles"],
+)
+@given(st.data())
+def test_cross_products_are_those_of_integers_and_are_added(add, dtype, data):
+    modulus = 2 ** (8 * np.dtype(dtype).itemsize)
+    words = data.draw(arrays(dtype, (5, data.draw(st.integers(0, 9))), elements=st.integers(0, modulus - 1)))
+    before, x0, x1, y0, y1 = (row.astype(object) for row in words)
+    out = words[0].copy()
+    with np.errstate(over="ignore"):
+        add(out, *words[1:])
+    assert np.array_equal(out, ((before + x0 * (y0 + y1) + x1 * y0) % modulus).astype(dtype))
+
+
+def test_only_long_vectors_wait_for_the_compiler(monkeypatch):
+    asked = []
+    monkeypatch.setattr(products, "_compiled", asked.append)
+    assert cross_products(LONG - 1) is add_cross_products
+    assert not asked
+    assert cross_products(LONG) is add_cross_products  # without numba
+    assert asked
