@@ -119,7 +119,9 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.guard_sums() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.consumed <> OLD.consumed AND NOT coalesce({schema}.guard_at_most(OLD.consumed, NEW.consumed), false) THEN
+    IF NEW.acquired = OLD.acquired AND NEW.consumed = OLD.consumed THEN
+        RETURN NEW;
+    ELSIF NEW.consumed <> OLD.consumed AND NOT coalesce({schema}.guard_at_most(OLD.consumed, NEW.consumed), false) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'what a block has consumed never falls';
     END IF;
     IF NOT coalesce({schema}.guard_fits(NEW.acquired, NEW.consumed, NEW.capacity), false) THEN
@@ -132,9 +134,14 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.guard_share() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    share text[] := regexp_match(NEW.unlocked, '^([0-9]+)(?:/(0*[1-9][0-9]*))?$');
-    before text[] := regexp_match(OLD.unlocked, '^([0-9]+)(?:/(0*[1-9][0-9]*))?$');
+    share text[];
+    before text[];
 BEGIN
+    IF NEW.unlocked = OLD.unlocked THEN
+        RETURN NEW;
+    END IF;
+    share := regexp_match(NEW.unlocked, '^([0-9]+)(?:/(0*[1-9][0-9]*))?$');
+    before := regexp_match(OLD.unlocked, '^([0-9]+)(?:/(0*[1-9][0-9]*))?$');
     IF share IS NULL OR share[1]::numeric > coalesce(share[2], '1')::numeric
         OR share[1]::numeric * coalesce(before[2], '1')::numeric < before[1]::numeric * coalesce(share[2], '1')::numeric
     THEN
@@ -218,7 +225,9 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.guard_armed() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+    IF OLD.state = 'armed' OR NEW.state <> 'armed' THEN
+        RETURN NEW;
+    ELSIF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim is armed by calling arm()';
     ELSIF NOT {schema}.guard_agreed(NEW) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the steward has not approved this';

@@ -1,7 +1,8 @@
 -- Steps of claims that the server takes in one call, for PostgreSQL; {schema} is the ledger's. The lock is held for as
 -- long as the server itself needs, however far away the caller is. A step is taken only where nothing stands in its way,
 -- and the last parameter answers whether it was; all else, every refusal above all, is the caller's, in a transaction of
--- its own. The guards look at all that they write.
+-- its own. The guards look at all that they write. (They have one search path, as a plan that was made under another is
+-- made again at each call.)
 --
 -- The lock falls before the disk has what was written: a step commits without waiting for it, and then writes one more
 -- record, for which it waits. What is in the log before that record is on the disk then, so the caller hears of nothing
@@ -45,13 +46,11 @@ END $$;
 CREATE OR REPLACE FUNCTION {schema}.record(now float8, said text)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    event text := '{"at": ' || to_json(now) || ', ' || said || '}';
-    head record;
+    words text := '{"at": ' || to_json(now) || ', ' || said || '}';
 BEGIN
-    SELECT sequence, hash INTO STRICT head FROM {schema}.audit ORDER BY sequence DESC LIMIT 1;
-    INSERT INTO {schema}.audit (sequence, at, event, hash) VALUES (
-        head.sequence + 1, now, event, encode(sha256(convert_to(head.hash || chr(10) || event, 'UTF8')), 'hex')
-    );
+    INSERT INTO {schema}.audit (sequence, at, event, hash)
+    SELECT sequence + 1, now, words, encode(sha256(convert_to(hash || chr(10) || words, 'UTF8')), 'hex')
+    FROM {schema}.audit ORDER BY sequence DESC LIMIT 1;
 END $$;
 
 -- A new claim on blocks that are there, all unlocked, with room, while nobody waits and no lease is over.
@@ -66,7 +65,7 @@ DECLARE
     sum text;
     sums text[];
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     IF EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
         OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
@@ -138,7 +137,7 @@ CREATE OR REPLACE PROCEDURE {schema}.arm(
     INOUT now float8, ticket integer, fenced integer, vector bytea, INOUT done boolean
 ) LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true);
     done := {schema}.armed(now, ticket, fenced, vector);
     COMMIT;
     PERFORM pg_logical_emit_message(true, '', '');
@@ -152,7 +151,7 @@ DECLARE
     row {schema}.claims;
     said text;
 BEGIN
-    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     SELECT * INTO row FROM {schema}.claims WHERE number = ticket AND fence <= fenced AND state = 'armed';
     said := {schema}.guard_demand(row.blocks, coalesce(row.held, row.price));
