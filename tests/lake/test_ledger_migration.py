@@ -314,7 +314,8 @@ TRIGGERS = """SELECT event_object_table, trigger_name, event_manipulation, actio
 CHECKS = """SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint
             WHERE connamespace = %s::regnamespace ORDER BY 1, 2"""
 
-ROUTINES = """SELECT proname, pg_get_function_arguments(oid), md5(replace(prosrc, format('"%%s"', pronamespace::regnamespace), ''))
+ROUTINES = """SELECT proname, pg_get_function_arguments(oid),
+                     md5(replace(prosrc, format('"%%s"', pronamespace::regnamespace), ''))
               FROM pg_proc WHERE pronamespace = %s::regnamespace ORDER BY 1"""
 
 
