@@ -126,11 +126,28 @@ BEGIN
         UPDATE {schema}.blocks SET acquired = {schema}.amounts_sum(acquired, amounts, -1),
             consumed = {schema}.amounts_sum(consumed, amounts, 1)
         WHERE name = place;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim is on blocks that are there';
+        END IF;
     END LOOP;
     UPDATE {schema}.claims SET state = 'armed', noised = vector, updated_at = now WHERE number = ticket;
     PERFORM {schema}.record(now, '"claim": ' || ticket || ', "demand": ' || said
         || ', "event": "armed", "release_key": ' || to_json(row.release_key));
     RETURN true;
+END $$;
+
+-- For those alone who may make claims.
+REVOKE ALL ON FUNCTION {schema}.armed(float8, integer, integer, bytea) FROM PUBLIC;
+DO $$
+DECLARE
+    analyst regrole;
+BEGIN
+    FOR analyst IN
+        SELECT grantee FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = '{schema}.claims'::regclass AND privilege_type = 'INSERT' AND grantee <> 0
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION {schema}.armed(float8, integer, integer, bytea) TO %s', analyst);
+    END LOOP;
 END $$;
 
 CREATE OR REPLACE PROCEDURE {schema}.arm(

@@ -261,6 +261,37 @@ def test_a_claim_that_is_not_approved_is_not_armed_by_hand(analyst: psycopg.Conn
     assert done == {"reserved": (True,), "day": (True,), "dear": (None,)}
 
 
+def test_who_may_only_read_arms_nothing(place: Place) -> None:
+    reader = place.server.create_role("reader")
+    with place.by_hand(place.steward) as steward:
+        steward.execute(
+            f"GRANT USAGE ON SCHEMA claims TO {reader}; GRANT SELECT ON ALL TABLES IN SCHEMA claims TO {reader}"
+        )
+    with place.by_hand(reader) as reading, pytest.raises(Refused, match="permission denied for function armed"):
+        reading.execute("SELECT armed(0, number, 1, 'a') FROM claims")
+
+
+def test_a_claim_on_a_block_that_is_not_there_is_not_armed(analyst: psycopg.Connection) -> None:
+    columns = (
+        "request_id, price, owner, weight, table_name, data_version, release_key, run_id, purpose, disclosure, fence"
+    )
+    with analyst.transaction(force_rollback=True):
+        analyst.execute(f"""
+            INSERT INTO claims (number, request_id, blocks, state, {same}, {times})
+            SELECT number + 1, 'nowhere', '["nowhere"]', 'reserved', {same}, 9, 9, 0, 0 FROM claims
+            ORDER BY number DESC LIMIT 1""")
+        with pytest.raises(Refused, match="blocks that are there"):
+            analyst.execute("SELECT armed(0, number, 9, 'a') FROM claims WHERE request_id = 'nowhere'")
+
+
+def test_a_migration_leaves_analysts_their_steps(place: Place) -> None:
+    with place.as_owner() as connection:
+        install_guards(connection)
+    with Ledger.open(place.address(place.analyst)) as ledger:
+        ticket = asked(ledger, "after the migration", PureDP("1/64"))
+        ledger.arm(ticket, b"noised")
+
+
 @pytest.mark.parametrize(
     ("draft", "why"),
     [

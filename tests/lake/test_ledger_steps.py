@@ -278,9 +278,10 @@ def test_an_analyst_takes_all_steps_by_calls(postgres: PostgresServer, clock: Cl
 
 @pytest.fixture(scope="module")
 def slow_writer() -> Iterator[PostgresServer]:
-    """A server that writes its log by itself every ten seconds only: what nobody waited for is lost in a crash."""
+    """A server that writes its log by itself every ten seconds only, and as little as it can: what nobody waited for is
+    lost in a crash."""
     started().close()  # or the test is skipped
-    with PostgresServer({"wal_writer_delay": "10s"}) as server:
+    with PostgresServer({"wal_writer_delay": "10s", "wal_level": "minimal", "max_wal_senders": "0"}) as server:
         yield server
 
 
