@@ -272,9 +272,8 @@ def test_who_may_only_read_arms_nothing(place: Place) -> None:
 
 
 def test_a_claim_on_a_block_that_is_not_there_is_not_armed(analyst: psycopg.Connection) -> None:
-    columns = (
-        "request_id, price, owner, weight, table_name, data_version, release_key, run_id, purpose, disclosure, fence"
-    )
+    same = "price, owner, weight, table_name, data_version, release_key, run_id, purpose, disclosure, fence"
+    times = "lease_seconds, lease_expires_at, created_at, updated_at"
     with analyst.transaction(force_rollback=True):
         analyst.execute(f"""
             INSERT INTO claims (number, request_id, blocks, state, {same}, {times})
