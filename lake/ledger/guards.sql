@@ -9,11 +9,11 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = TG_ARGV[0];
 END $$;
 
--- Numerator and denominator; whatever is not a fraction >= 0 is refused.
+-- Numerator and denominator; whatever is not a fraction >= 0 is refused, and what is too long for those who read it.
 CREATE OR REPLACE FUNCTION {schema}.guard_fraction(amount text)
 RETURNS numeric[] LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
-    IF amount !~ '^[0-9]+(/0*[1-9][0-9]*)?$' THEN
+    IF amount !~ '^[0-9]+(/0*[1-9][0-9]*)?$' OR length(amount) > 4000 THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'an amount is a fraction, at least 0';
     END IF;
     RETURN ARRAY[split_part(amount, '/', 1)::numeric, coalesce(nullif(split_part(amount, '/', 2), ''), '1')::numeric];
@@ -218,7 +218,7 @@ BEGIN
             RETURN false;
         END IF;
     END LOOP;
-    RETURN true;
+    RETURN FOUND;
 END $$;
 
 -- A claim is armed by `armed` alone, which charges its blocks, and once the steward has agreed where that is needed.

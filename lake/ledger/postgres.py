@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from dp.errors import InvalidArgument
+from dp.errors import InvalidArgument, SparkMpcError
 from lake.errors import LedgerError, LedgerMissing
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.rights import grant_analyst
@@ -237,7 +237,12 @@ class PostgresStore:
         with self._at_work() as connection:
             runner = _Batched(connection, self.name, _BEGIN, _LOCK)
             runner.ahead(*_TEXTS.of(START))
-            yield Transaction(runner, _TEXTS, self._now())
+            try:
+                yield Transaction(runner, _TEXTS, self._now())
+            except SparkMpcError:  # a refusal tells something, too
+                connection.rollback()
+                connection.execute(_ON_DISK)
+                raise
             runner.commit()
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:

@@ -21,7 +21,8 @@ BEGIN
     RETURN CASE below WHEN common THEN div(above, common)::text ELSE div(above, common) || '/' || div(below, common) END;
 END $$;
 
--- The same of each amount, in the words in which a ledger keeps them; NULL where the two are not of one kind.
+-- The same of each amount, in the words in which a ledger keeps them; NULL where the two are not of one kind, or an amount
+-- is too long for those who read it.
 CREATE OR REPLACE FUNCTION {schema}.amounts_sum(one text, other text, sign integer)
 RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
@@ -34,6 +35,9 @@ BEGIN
         IF name <> 'kind' THEN
             amount := {schema}.fraction_sum(amount, others ->> name, sign);
         ELSIF amount IS DISTINCT FROM others ->> name THEN
+            RETURN NULL;
+        END IF;
+        IF length(amount) > 4000 THEN
             RETURN NULL;
         END IF;
         parts := parts || ('"' || name || '": "' || amount || '"');
@@ -70,6 +74,7 @@ BEGIN
     IF EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
         OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
         OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'reserved' AND lease_expires_at <= now)
+        OR cardinality(names) <> (SELECT count(DISTINCT name) FROM unnest(names) AS name)
     THEN
         RETURN;
     END IF;
@@ -117,11 +122,19 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     SELECT * INTO row FROM {schema}.claims
-    WHERE number = ticket AND fence <= fenced AND state = 'reserved' AND lease_expires_at > now;
+    WHERE number = ticket AND fence <= fenced AND state = 'reserved' AND lease_expires_at > now
+        AND now BETWEEN 0 AND 1e11;
     IF NOT FOUND OR NOT {schema}.guard_agreed(row) THEN
         RETURN NULL;
     END IF;
     said := {schema}.guard_demand(row.blocks, coalesce(row.held, row.price));
+    IF (
+        SELECT count(*) = json_array_length(row.blocks::json) AND count(*) = count(DISTINCT key)
+            AND bool_and(row.blocks::jsonb ? key)
+        FROM json_object_keys(said::json) AS key
+    ) IS NOT TRUE THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim holds a part of each of its blocks';
+    END IF;
     FOR place, amounts IN SELECT * FROM json_each_text(said::json) LOOP
         UPDATE {schema}.blocks SET acquired = {schema}.amounts_sum(acquired, amounts, -1),
             consumed = {schema}.amounts_sum(consumed, amounts, 1)
@@ -189,4 +202,15 @@ BEGIN
     done := true;
     COMMIT;
     PERFORM pg_logical_emit_message(true, '', '');
+END $$;
+
+-- The tables' owner has all of this, also where a superuser has put it here.
+DO $$
+DECLARE
+    routine regprocedure;
+    steward regrole := (SELECT relowner FROM pg_class WHERE oid = '{schema}.claims'::regclass);
+BEGIN
+    FOR routine IN SELECT oid FROM pg_proc WHERE pronamespace = '{schema}'::regnamespace AND proowner <> steward LOOP
+        EXECUTE format('ALTER ROUTINE %s OWNER TO %s', routine, steward);
+    END LOOP;
 END $$;

@@ -261,6 +261,45 @@ def test_a_claim_that_is_not_approved_is_not_armed_by_hand(analyst: psycopg.Conn
     assert done == {"reserved": (True,), "day": (True,), "dear": (None,)}
 
 
+@pytest.mark.parametrize(
+    ("held", "why"),
+    [
+        ('{"each": {}}', ""),  # nothing that could be agreed to
+        (f'{{"each": {{"whole": {HALF}, "{DAY}": {HALF}}}}}', "a part of each of its blocks"),
+        (f'{{"each": {{"{DAY}": {HALF}}}}}', "a part of each of its blocks"),
+        (f'{{"each": {{"whole": {HALF}, "whole": {HALF}}}}}', "a part of each of its blocks"),
+    ],
+)
+def test_a_claim_is_armed_for_its_own_blocks_each_once(analyst: psycopg.Connection, held: str, why: str) -> None:
+    with analyst.transaction(force_rollback=True):
+        analyst.execute("UPDATE claims SET held = %s WHERE request_id = 'reserved'", (held,))
+        arm = "SELECT armed(0, number, 1, 'a') FROM claims WHERE request_id = 'reserved'"
+        if why:
+            with pytest.raises(Refused, match=why):
+                analyst.execute(arm)
+        else:
+            assert analyst.execute(arm).fetchone() == (None,)
+
+
+def test_at_no_time_that_nobody_could_read(analyst: psycopg.Connection) -> None:
+    for now in ("-Infinity", "Infinity", "NaN", "-1"):
+        arm = "SELECT armed(%s, number, 1, 'a') FROM claims WHERE request_id = 'reserved'"
+        assert analyst.execute(arm, (now,)).fetchone() == (None,)
+
+
+def test_what_a_superuser_puts_there_is_the_stewards(place: Place) -> None:
+    with psycopg.connect(place.server.url(place.database), autocommit=True) as db:
+        db.execute("DROP FUNCTION claims.armed; UPDATE claims.alembic_version SET version_num = '0003'")
+    PostgresStore.migrate(place.server.url(place.database, ledger=place.schema))
+    with place.by_hand(place.steward) as steward:
+        owners = steward.execute(
+            "SELECT DISTINCT proowner::regrole::text FROM pg_proc WHERE pronamespace = 'claims'::regnamespace"
+        ).fetchall()
+    assert owners == [(place.steward,)]
+    with place.as_owner() as connection:
+        install_guards(connection)
+
+
 def test_who_may_only_read_arms_nothing(place: Place) -> None:
     reader = place.server.create_role("reader")
     with place.by_hand(place.steward) as steward:

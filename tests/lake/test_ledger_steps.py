@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from fractions import Fraction
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from dp.accounting.ledger import EntryState
 from dp.errors import SparkMpcError
 from lake.blocks import Blocks
-from lake.errors import ApprovalNeeded, LeaseExpired, LedgerError
+from lake.errors import ApprovalNeeded, ClaimLost, LeaseExpired, LedgerError
 from lake.ledger import Ledger, Steward
 from lake.ledger.postgres import PostgresStore
 from lake.ledger.rows import Request
@@ -217,6 +218,22 @@ def test_a_price_of_another_kind_is_left_to_a_transaction(ledger: Ledger) -> Non
     assert tables(ledger) == before
 
 
+def test_a_block_is_claimed_once(ledger: Ledger) -> None:
+    before = tables(ledger)
+    assert not called(ledger, names=("whole", "whole"))
+    assert tables(ledger) == before
+
+
+def test_an_amount_too_long_to_be_read_again_is_not_written(ledger: Ledger) -> None:
+    """Python reads numbers of at most 4,300 digits: a sum with more would lock everybody out."""
+    reserve(ledger, "r1", PureDP(Fraction(1, 10**3000 + 1)))
+    before = tables(ledger)
+    with pytest.raises(ValueError, match="4300 digits"):
+        reserve(ledger, "r2", PureDP(Fraction(1, 10**3000 + 3)))
+    assert tables(ledger) == before
+    assert ledger.verify().sequence == 2
+
+
 def test_arming_looks_at_state_fence_lease_and_approval(ledger: Ledger, clock: Clock) -> None:
     ticket = reserve(ledger, "r", lease_seconds=60)
     newer = ledger.renew(ticket)
@@ -320,3 +337,16 @@ def test_what_others_saw_of_it_is_there_after_a_crash_of_the_server(slow_writer:
     assert seen.sequence == 2
     with Ledger(PostgresStore(address, Clock())) as ledger:
         ledger.check_head(seen, "a peer")
+
+
+def test_a_refusal_that_follows_from_it_waits_for_the_disk_too(slow_writer: PostgresServer, address: str) -> None:
+    with Ledger(PostgresStore(address, Clock())) as other:
+        ticket = reserve(other, "r")
+        with psycopg.connect(address.partition("&ledger")[0], autocommit=True) as unfinished:
+            unfinished.execute("SET synchronous_commit = off")
+            unfinished.execute("SELECT privacy_ledger.armed(1e6, 1, 1, 'v')")
+            with pytest.raises(ClaimLost, match="is armed"):
+                other.release(ticket)
+            slow_writer.crash()
+    with Ledger(PostgresStore(address, Clock())) as ledger:
+        assert state(ledger, ticket) == "armed"
