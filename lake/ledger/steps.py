@@ -17,6 +17,7 @@ def claimed_at_once(store: Store, post: Post | None, request: Request, choice: C
     if post is None or not isinstance(choice, Named):
         return None
     _, names, price, layout, fields = post.content
+    # the fields of a post are in the order of the procedure's parameters
     made = store.at_once("claim", json.dumps(list(dict.fromkeys(names))), price, layout, *fields.values())
     return None if made is None else new_row(made[1], request, choice.demand, "reserved", made[0])
 
