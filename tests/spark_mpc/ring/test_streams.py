@@ -20,10 +20,18 @@ def blocks(section: int, *counters: int) -> bytes:
     return encrypt.update(b"".join(section.to_bytes(12, "big") + count.to_bytes(4, "big") for count in counters))
 
 
+@pytest.fixture(params=[streams._galois, streams._plain], ids=["galois", "plain"])
+def start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever is faster on this machine: others may take the other."""
+    monkeypatch.setattr(streams, "_fastest", lambda: request.param)
+
+
+@pytest.mark.usefixtures("start")
 def test_the_stream_is_aes_128_in_counter_mode_from_two() -> None:
     assert KeyStream(KEY).words(4, np.uint64).tobytes() == blocks(0, 2, 3)
 
 
+@pytest.mark.usefixtures("start")
 def test_a_new_section_has_its_own_counter_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of 40 bytes in place of 2^35: no counter block is used twice, whole or in part."""
     monkeypatch.setattr(streams, "_SECTION_BYTES", 40)
@@ -53,3 +61,10 @@ def test_other_keys_give_other_streams_and_no_key_shows() -> None:
     other = KeyStream(bytes(16))
     assert (other.words(8, np.uint64) != KeyStream(KEY).words(8, np.uint64)).all()
     assert repr(other) == "KeyStream(taken_bytes=64)"
+
+
+def test_the_faster_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert streams._fastest() in (streams._galois, streams._plain)
+    for fast in (streams._galois, streams._plain):
+        monkeypatch.setattr(streams, "_least_seconds", lambda start, fast=fast: 1.0 if start is fast else 2.0)
+        assert streams._fastest.__wrapped__() is fast
