@@ -80,7 +80,11 @@ class Faulty:
         self._fuse.point()
 
     def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+        self,
+        post: Post | None,
+        look: Callable[[Transaction], T | None],
+        lead: Callable[[Transaction, Posts], T],
+        told: Callable[[int, float], T],
     ) -> T:
         """One transaction of the store, or what another process did."""
         self._fuse.point()
@@ -90,7 +94,7 @@ class Faulty:
             self._fuse.point()
             return done
 
-        done = self._store.together(post, look, watched)
+        done = self._store.together(post, look, watched, told)
         self._fuse.point()
         return done
 

@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
-from lake.ledger.board import Board, Posted
+from lake.ledger.board import FREE, Board, Heard, Made, Posted
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.schema import REVISION
 from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Texts, Transaction, unruly
@@ -39,7 +39,7 @@ _PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
-_MADE = "SELECT 1 FROM claims WHERE request_id = ?"
+_MADE = "SELECT 1 FROM claims WHERE request_id = :request_id"
 _TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
@@ -161,23 +161,32 @@ class SQLiteStore:
             self._board.ring()
 
     def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
+        self,
+        post: Post | None,
+        look: Callable[[Transaction], T | None],
+        lead: Callable[[Transaction, Posts], T],
+        told: Callable[[int, float], T],
     ) -> T:
-        """Do something that another process may do as well; as `Store.together`."""
+        """Make a claim that another process may make as well; as `Store.together`."""
         with self._at_work():
-            posted = False
-            for free in self._tries(_PAUSE_UNLESS_RUNG):
-                found = self._looked(look) if posted and not free else None
+            posted = post is not None and self._board.crowded and self._posted(post)
+            for heard in self._tries(_PAUSE_UNLESS_RUNG):
+                if isinstance(heard, Made):
+                    return told(heard.number, heard.at)
+                found = self._looked(look) if posted and heard != FREE else None
                 if found is not None:
                     return found
                 if self._lock_taken():
                     return self._led(lead)
                 if post is not None and not posted:
-                    self._board.post(post)
-                    posted = True
+                    posted = self._posted(post)
                     if self._lock_taken():  # nobody is at work any more who could have seen it
                         return self._led(lead)
             raise self._busy()
+
+    def _posted(self, post: Post) -> bool:
+        self._board.post(post)
+        return True
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:
         """A file has no procedures."""
@@ -193,18 +202,18 @@ class SQLiteStore:
             return None
 
     def _led(self, lead: Callable[[Transaction, Posts], T]) -> T:
-        """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
-        taken: list[Posted] = []
+        """Do it under the lock, then tell those for whom it was done, and the next one who waits."""
+        taken: list[tuple[Posted, int]] = []
 
-        def posts() -> Iterator[Post]:
+        def posts(make: Callable[[Post], int | None]) -> None:
             for posted in self._board.take():
-                taken.append(posted)
-                if not self._made(posted.post):
-                    yield posted.post
+                number = None if self._made(posted.post) else make(posted.post)
+                taken.append((posted, number or 0))
 
-        done = lead(self._begun(), posts)
+        tx = self._begun()
+        done = lead(tx, posts)
         self._connection.execute("COMMIT")
-        self._board.ring(taken)
+        self._board.ring(taken, tx.now)
         return done
 
     @contextlib.contextmanager
@@ -244,10 +253,10 @@ class SQLiteStore:
     def _transaction(self) -> Transaction:
         return Transaction(self._runner, _TEXTS, self._clock())
 
-    def _tries(self, pause: float) -> Iterator[bool]:
-        """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
+    def _tries(self, pause: float) -> Iterator[Heard]:
+        """Moments at which to look how things are, until waiting is hopeless; what the bell said."""
         end = time.monotonic() + _BUSY_SECONDS
-        yield True
+        yield FREE
         while time.monotonic() < end:
             yield self._board.wait(pause)
 
@@ -256,7 +265,7 @@ class SQLiteStore:
         return LedgerError(self.path, problem, "see who holds it, then try again")
 
     def _made(self, post: Post) -> bool:
-        return self._connection.execute(_MADE, (post.request_id,)).fetchone() is not None
+        return bool(self._runner.rows(_MADE, {"request_id": post.request_id}))
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""

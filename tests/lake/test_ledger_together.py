@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dp.accounting.budget import PureDP
+from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward, sqlite
@@ -58,23 +59,35 @@ def test_what_was_posted_is_made_by_whoever_comes_next_and_debited_once(new_plac
         check(ledger)
 
 
-def check_served_together(holder: Ledger, one: Ledger, other: Ledger) -> None:
-    """Two who wait, the second of whom posts: one transaction serves both."""
+def check_served_together(holder: Ledger, one: Ledger, other: Ledger) -> list[Claim]:
+    """Two who wait, the second of whom posts: one transaction serves both; their tickets."""
     with ThreadPoolExecutor(2) as threads:
         with at_work(holder) as until:
             first = threads.submit(reserve, one, "r1", "1/7")
             until(1)
             second = threads.submit(reserve, other, "r2", "1/7")
             until(2)
-        assert sorted([first.result(20).claim_id, second.result(20).claim_id]) == ["1", "2"]
+        tickets = [first.result(20), second.result(20)]
+    assert sorted(ticket.claim_id for ticket in tickets) == ["1", "2"]
     assert (len(moments(one)), len(set(moments(one)))) == (2, 1)
     assert one.reserved() == PureDP("2/7")
+    return tickets
 
 
 def test_those_who_wait_are_served_in_one_transaction(new_place: Place) -> None:
     place = new_place()
     with Ledger.create(place, capacity=PureDP(1)) as holder, Ledger.open(place) as one, Ledger.open(place) as other:
         check_served_together(holder, one, other)
+        check(holder)
+
+
+def test_whoever_is_told_of_its_claim_looks_at_nothing(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_PAUSE_UNLESS_RUNG", 30.0)
+    monkeypatch.setattr(sqlite.SQLiteStore, "_looked", lambda *_: pytest.fail("it looked"))
+    place = new_place()
+    with Ledger.create(place, capacity=PureDP(1)) as holder, Ledger.open(place) as one, Ledger.open(place) as other:
+        tickets = check_served_together(holder, one, other)
+        assert tickets == [reserve(holder, "r1", "1/7"), reserve(holder, "r2", "1/7")]  # as the ledger has them
         check(holder)
 
 
