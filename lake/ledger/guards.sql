@@ -219,7 +219,7 @@ BEGIN
     FOR i IN 0 .. json_array_length(blocks::json) - 1 LOOP
         parts := parts || ', ' || (blocks::json -> i) || ': ' || held;
     END LOOP;
-    RETURN '{' || substr(parts, 3) || '}';
+    RETURN '{' || substr(nullif(parts, ''), 3) || '}';
 END $$;
 
 -- Whether a claim may be armed: the steward has approved so much for its release key, if it opens something exactly or

@@ -65,9 +65,10 @@ BEGIN
         names := names || (places::json ->> i);
         demand := demand || ', ' || (places::json -> i) || ': ' || asked;
     END LOOP;
-    IF asked ~ '": "0+["/]' AND asked !~ '": "0*[1-9]' THEN
-        RETURN;
+    IF demand = '' OR asked ~ '": "0+["/]' AND asked !~ '": "0*[1-9]' THEN
+        RETURN; -- of no block, or nothing
     END IF;
+    -- a block without room is then one row less, in place of an error
     PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true),
         set_config('spark_mpc.only_asks', 'yes', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
