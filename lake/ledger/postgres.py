@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -249,10 +250,8 @@ class PostgresStore:
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:
         """Call a procedure of `steps.sql`; as `Store.at_once`."""
-        with self._at_work() as connection:
-            places = ", ".join("%b" if isinstance(one, bytes) else "%s" for one in arguments)
-            call = f"CALL {step}(%s, {places}, NULL)"
-            row = connection.execute(call.encode(), (self._now(), *arguments)).fetchone()
+        with self._at_work():
+            row = self._caller.execute(_call(step, len(arguments)), (self._now(), *arguments)).fetchone()
         return None if row is None or row[-1] is None else row
 
     @contextlib.contextmanager
@@ -318,6 +317,7 @@ class PostgresStore:
             connection = psycopg.connect(**_connect_arguments(self._url), autocommit=True)
             connection.execute(_SETTINGS.encode())
             connection.execute(f'SET search_path TO "{self._ledger}"')
+            self._caller = connection.cursor()  # kept: to make one for each call takes time of its own
         except psycopg.Error as error:
             problem = f"cannot be reached ({_said(error)})"
             raise LedgerError(self.name, problem, "check the address, the server and the password file") from None
@@ -345,6 +345,12 @@ def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transac
     runner = _Batched(driver, "", _LOCK)
     found(Transaction(runner, _TEXTS, _server_time(driver) if clock is None else clock()))
     runner.send()
+
+
+@cache
+def _call(step: str, arguments: int) -> bytes:
+    """The call of a procedure with the time, so many arguments and room for its answer."""
+    return f"CALL {step}(%s, {'%s, ' * arguments}NULL)".encode()
 
 
 def _server_time(connection: psycopg.Connection) -> float:

@@ -8,53 +8,47 @@
 -- record, for which it waits. What is in the log before that record is on the disk then, so the caller hears of nothing
 -- that can be lost, and those who come next need not wait for the disk one after another.
 
--- one + sign * other, of two fractions, in lowest terms.
-CREATE OR REPLACE FUNCTION {schema}.fraction_sum(one text, other text, sign integer)
-RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
-DECLARE
-    a numeric[] := {schema}.guard_fraction(one);
-    b numeric[] := {schema}.guard_fraction(other);
-    above numeric := a[1] * b[2] + sign * b[1] * a[2];
-    below numeric := a[2] * b[2];
-    common numeric := gcd(above, below);
-BEGIN
-    RETURN CASE below WHEN common THEN div(above, common)::text ELSE div(above, common) || '/' || div(below, common) END;
-END $$;
-
--- The same of each amount, in the words in which a ledger keeps them; NULL where the two are not of one kind, or an amount
--- is too long for those who read it.
+-- one + sign * other of each amount, fractions in lowest terms, in the words of `one`; NULL where the two are not of one
+-- kind, or an amount is too long for those who read it.
 CREATE OR REPLACE FUNCTION {schema}.amounts_sum(one text, other text, sign integer)
 RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
+    sums text[] := string_to_array(one, '"');
     others jsonb := other;
-    name text;
-    amount text;
-    parts text[];
+    a text;
+    b text;
+    above numeric;
+    below numeric;
+    common numeric;
 BEGIN
-    FOR name, amount IN SELECT * FROM jsonb_each_text(one::jsonb) ORDER BY key COLLATE "C" LOOP
-        IF name <> 'kind' THEN
-            amount := {schema}.fraction_sum(amount, others ->> name, sign);
-        ELSIF amount IS DISTINCT FROM others ->> name THEN
+    FOR i IN 4 .. cardinality(sums) BY 4 LOOP
+        a := sums[i];
+        b := others ->> sums[i - 2];
+        others := others - sums[i - 2];
+        IF b IS NULL OR sums[i - 2] = 'kind' THEN
+            IF b IS DISTINCT FROM a THEN
+                RETURN NULL;
+            END IF;
+            CONTINUE;
+        ELSIF a !~ '^[0-9]+(/0*[1-9][0-9]*)?$' OR b !~ '^[0-9]+(/0*[1-9][0-9]*)?$' OR length(b) > 4000 THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'an amount is a fraction, at least 0';
+        END IF;
+        above := {schema}.numerator(a) * {schema}.denominator(b) + sign * {schema}.numerator(b) * {schema}.denominator(a);
+        below := {schema}.denominator(a) * {schema}.denominator(b);
+        common := gcd(above, below);
+        sums[i] := div(above, common) || CASE below WHEN common THEN '' ELSE '/' || div(below, common) END;
+        IF length(sums[i]) > 4000 THEN
             RETURN NULL;
         END IF;
-        IF length(amount) > 4000 THEN
-            RETURN NULL;
-        END IF;
-        parts := parts || ('"' || name || '": "' || amount || '"');
-        others := others - name;
     END LOOP;
-    RETURN CASE WHEN others = '{}' AND array_position(parts, NULL) IS NULL THEN '{' || array_to_string(parts, ', ') || '}' END;
+    RETURN CASE others WHEN '{}' THEN array_to_string(sums, '"') END;
 END $$;
 
 -- Appends an event to the audit log, of whose JSON `said` is all but the brackets and the time.
 CREATE OR REPLACE FUNCTION {schema}.record(now float8, said text)
 RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    words text := '{"at": ' || to_json(now) || ', ' || said || '}';
 BEGIN
-    INSERT INTO {schema}.audit (sequence, at, event, hash)
-    SELECT sequence + 1, now, words, encode(sha256(convert_to(hash || chr(10) || words, 'UTF8')), 'hex')
-    FROM {schema}.audit ORDER BY sequence DESC LIMIT 1;
+    INSERT INTO {schema}.audit (at, event) VALUES (now, '{"at": ' || to_json(now) || ', ' || said || '}');
 END $$;
 
 -- A new claim on blocks that are there, all unlocked, with room, while nobody waits and no lease is over.
@@ -63,48 +57,52 @@ CREATE OR REPLACE PROCEDURE {schema}.claim(
     key text, run text, why text, lease float8, patience float8, worth integer, INOUT fresh integer
 ) LANGUAGE plpgsql AS $$
 DECLARE
-    names text[] := ARRAY(SELECT * FROM json_array_elements_text(places::json));
-    place text;
-    block {schema}.blocks;
-    sum text;
-    sums text[];
+    names text[] := '{}';
+    demand text := '';
+    moved integer;
 BEGIN
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true);
+    FOR i IN 0 .. json_array_length(places::json) - 1 LOOP
+        names := names || (places::json ->> i);
+        demand := demand || ', ' || (places::json -> i) || ': ' || asked;
+    END LOOP;
+    IF demand = '' OR asked ~ '": "0+["/]' AND asked !~ '": "0*[1-9]' THEN
+        RETURN; -- of no block, or nothing
+    END IF;
+    -- a block without room is then one row less, in place of an error
+    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true),
+        set_config('spark_mpc.only_asks', 'yes', true);
     PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
     IF EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
         OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
         OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'reserved' AND lease_expires_at <= now)
-        OR cardinality(names) <> (SELECT count(DISTINCT name) FROM unnest(names) AS name)
     THEN
         RETURN;
     END IF;
-    FOREACH place IN ARRAY names LOOP
-        SELECT * INTO block FROM {schema}.blocks WHERE name = place;
-        sum := {schema}.amounts_sum(block.acquired, asked, 1);
-        IF (sum <> block.acquired AND block.unlocked = '1' AND {schema}.guard_fits(sum, block.consumed, block.capacity))
-            IS NOT TRUE
-        THEN
-            RETURN;
-        ELSIF rule <> '' AND NOT EXISTS (
-            SELECT FROM {schema}.layouts
-            WHERE name = block.layout AND encode(sha256(convert_to(layouts.rule, 'UTF8')), 'hex') = claim.rule
-        ) THEN
+    UPDATE {schema}.blocks SET acquired = {schema}.amounts_sum(acquired, asked, 1)
+    WHERE name = ANY (names) AND unlocked = '1';
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    IF moved <> cardinality(names) THEN
+        ROLLBACK;
+        RETURN;
+    ELSIF rule <> '' THEN
+        SELECT count(*) INTO moved FROM {schema}.blocks JOIN {schema}.layouts ON layouts.name = blocks.layout
+        WHERE blocks.name = ANY (names) AND encode(sha256(convert_to(layouts.rule, 'UTF8')), 'hex') = claim.rule;
+        IF moved <> cardinality(names) THEN
+            ROLLBACK;
             RETURN;
         END IF;
-        sums := sums || sum;
-    END LOOP;
-    FOR i IN 1 .. cardinality(names) LOOP
-        UPDATE {schema}.blocks SET acquired = sums[i] WHERE name = names[i];
-    END LOOP;
+    END IF;
     INSERT INTO {schema}.claims (
-        number, request_id, blocks, price, owner, weight, table_name, data_version, release_key, run_id, purpose,
+        request_id, blocks, price, owner, weight, table_name, data_version, release_key, run_id, purpose,
         disclosure, state, fence, lease_seconds, lease_expires_at, created_at, updated_at
-    )
-    SELECT coalesce(max(number), 0) + 1, request, places, asked, holder, worth, source, version, key, run, why,
+    ) VALUES (
+        request, places, asked, holder, worth, source, version, key, run, why,
         '', 'reserved', 1, lease, now + lease, now, now
-    FROM {schema}.claims RETURNING number INTO fresh;
-    PERFORM {schema}.record(now, '"claim": ' || fresh || ', "demand": ' || {schema}.guard_demand(places, asked)
-        || ', "event": "reserved", "within": null');
+    ) RETURNING number INTO fresh;
+    INSERT INTO {schema}.audit (at, event) VALUES (
+        now, '{"at": ' || to_json(now) || ', "claim": ' || fresh || ', "demand": {' || substr(demand, 3)
+        || '}, "event": "reserved", "within": null}'
+    );
     COMMIT;
     PERFORM pg_logical_emit_message(true, '', '');
 END $$;

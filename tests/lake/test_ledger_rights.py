@@ -6,6 +6,7 @@ Every attack is one statement (or a few), made by hand over the analyst's own co
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import sqlite3
 import stat
@@ -149,6 +150,20 @@ GUARDED = {
     "consume nothing at all": ('UPDATE blocks SET consumed = \'{"kind": "pure"}\'', "never falls"),
     "consume more than there is": (f"UPDATE blocks SET consumed = '{MUCH}'", "no more than its capacity"),
     "reserve more than there is": (f"UPDATE blocks SET acquired = '{MUCH}'", "no more than its capacity"),
+    "reserve in other words": (
+        'UPDATE blocks SET acquired = \'{"kind": "pure", "epsilon": "0"}\'',
+        "no more than its capacity",
+    ),
+    "reserve twice in one": (
+        'UPDATE blocks SET acquired = \'{"epsilon": "0", "epsilon": "0", "kind": "pure"}\'',
+        "no more than",
+    ),
+    "reserve and say more": (
+        'UPDATE blocks SET acquired = \'{"epsilon": "0", "kind": "pure"}, "more"\'',
+        "no more than",
+    ),
+    "reserve in another kind": ('UPDATE blocks SET acquired = \'{"epsilon": "0", "kind": "zcdp"}\'', "no more than"),
+    "reserve what is no number": ('UPDATE blocks SET acquired = \'{"epsilon": "nan", "kind": "pure"}\'', "fraction"),
     "reserve less than nothing": ('UPDATE blocks SET acquired = \'{"epsilon": "-1", "kind": "pure"}\'', "fraction"),
     "lock again": ("UPDATE blocks SET unlocked = '0'", "the unlocked share grows"),
     "unlock too much": ("UPDATE blocks SET unlocked = '3/2'", "the unlocked share grows"),
@@ -252,6 +267,32 @@ def test_an_analyst_has_no_right_to(analyst: psycopg.Connection, statement: str)
 def test_an_analyst_is_guarded_from(analyst: psycopg.Connection, statement: str, why: str) -> None:
     with analyst.transaction(force_rollback=True), pytest.raises(Refused, match=why):
         analyst.execute(statement)
+
+
+def test_who_only_asks_for_room_changes_nothing_where_there_is_none(analyst: psycopg.Connection) -> None:
+    """And is refused the rest as others are."""
+    with analyst.transaction(force_rollback=True):
+        analyst.execute("SET LOCAL spark_mpc.only_asks = 'yes'")
+        before = analyst.execute("SELECT * FROM blocks ORDER BY name").fetchall()
+        for column in ("acquired", "consumed"):
+            assert analyst.execute(f"UPDATE blocks SET {column} = '{MUCH}'").rowcount == 0
+        assert analyst.execute("SELECT * FROM blocks ORDER BY name").fetchall() == before
+        with pytest.raises(Refused, match="never falls"):
+            analyst.execute(GUARDED["lower what is consumed"][0])
+
+
+def test_numbers_and_hashes_are_filled_in(analyst: psycopg.Connection) -> None:
+    """The next ones, as whoever writes them has to write them."""
+    with analyst.transaction(force_rollback=True):
+        ((digest,),) = analyst.execute("SELECT hash FROM audit ORDER BY sequence DESC LIMIT 1").fetchall()
+        analyst.execute("INSERT INTO audit (at, event) VALUES (0, 'x')")
+        expected = hashlib.sha256(f"{digest}\nx".encode()).hexdigest()
+        last = analyst.execute("SELECT hash, sequence = count(*) OVER () FROM audit ORDER BY sequence DESC LIMIT 1")
+        assert last.fetchone() == (expected, True)
+        with pytest.raises(Refused, match="continues the hash chain"), analyst.transaction():
+            analyst.execute("INSERT INTO audit (at, event, hash) VALUES (0, 'x', '')")
+        with pytest.raises(Refused, match="continues the hash chain"):
+            analyst.execute("INSERT INTO audit (sequence, at, event) VALUES (1, 0, 'x')")
 
 
 def test_a_claim_that_is_not_approved_is_not_armed_by_hand(analyst: psycopg.Connection) -> None:
