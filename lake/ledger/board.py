@@ -148,8 +148,14 @@ class Board:
             size += len(lines)
             if not lines:
                 time.sleep(_LOOK_SECONDS)
-        self._empty()
+        self.clear()
         self._usual = max(found, self._usual - 1)
+
+    def clear(self) -> None:
+        """Take every line away. The caller holds the lock; whoever wrote one asks by itself, a moment later."""
+        with contextlib.suppress(OSError):
+            if self._file is not None and os.fstat(self._file).st_size:
+                os.ftruncate(self._file, 0)
 
     def ring(self, taken: Sequence[tuple[Posted, int]] = (), at: float = 0.0) -> None:
         """Tell those whose lines were taken what came of them, and the first who still waits that the lock is free.
@@ -192,11 +198,6 @@ class Board:
         except OSError:
             return b""
         return found[: found.rfind(b"\n") + 1]
-
-    def _empty(self) -> None:
-        with contextlib.suppress(OSError):
-            if self._file is not None and os.fstat(self._file).st_size:
-                os.ftruncate(self._file, 0)
 
     def _opened(self, create: int) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)

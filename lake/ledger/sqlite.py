@@ -177,11 +177,11 @@ class SQLiteStore:
                 if found is not None:
                     return found
                 if self._lock_taken():
-                    return self._led(lead)
+                    return self._led(lead, posted)
                 if post is not None and not posted:
                     posted = self._posted(post)
                     if self._lock_taken():  # nobody is at work any more who could have seen it
-                        return self._led(lead)
+                        return self._led(lead, posted)
             raise self._busy()
 
     def _posted(self, post: Post) -> bool:
@@ -201,17 +201,22 @@ class SQLiteStore:
                 raise
             return None
 
-    def _led(self, lead: Callable[[Transaction, Posts], T]) -> T:
+    def _led(self, lead: Callable[[Transaction, Posts], T], posted: bool) -> T:
         """Do it under the lock, then tell those for whom it was done, and the next one who waits."""
         taken: list[tuple[Posted, int]] = []
 
         def posts(make: Callable[[Post], int | None]) -> None:
-            for posted in self._board.take():
-                number = None if self._made(posted.post) else make(posted.post)
-                taken.append((posted, number or 0))
+            for one in self._board.take():
+                number = None if self._made(one.post) else make(one.post)
+                taken.append((one, number or 0))
 
         tx = self._begun()
-        done = lead(tx, posts)
+        try:
+            done = lead(tx, posts)
+        except BaseException:
+            if posted:  # what is refused here must not be made by somebody else later
+                self._board.clear()
+            raise
         self._connection.execute("COMMIT")
         self._board.ring(taken, tx.now)
         return done

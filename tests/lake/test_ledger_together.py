@@ -166,6 +166,19 @@ def test_a_refusal_loses_nobodys_claim(ledger: Ledger) -> None:
     assert ledger.reserved() == PureDP("0.5")
 
 
+def test_what_was_refused_is_not_made_by_somebody_else_later(ledger: Ledger) -> None:
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
+        much = reserve(ledger, "much", "0.9")
+        with at_work(ledger) as until:
+            future = thread.submit(reserve, other, "refused", "0.5")
+            until(1)
+        with pytest.raises(BudgetExceeded):
+            future.result(20)
+    ledger.release(much)
+    reserve(ledger, "mine")
+    assert requests(ledger) == ["much", "mine"]
+
+
 def test_a_request_whose_lease_ran_out_is_lost_in_a_crowd_too(new_place: Place, clock: Clock) -> None:
     place = new_place()
     with Ledger.create(place, capacity=PureDP(1), clock=clock) as ledger, Ledger.open(place, clock=clock) as late:
