@@ -297,7 +297,8 @@ def test_the_divergences_of_a_sum_of_them_lie_below_their_price(variance: Fracti
     noise = noise[noise > 1e-280] / noise.sum()
     for order, shift in itertools.product((1.5, 2.0, 4.0), (1, 2)):
         exact = _divergence(np.log(noise[:-shift]), np.log(noise[shift:]), order)
-        assert exact <= float(renyi_loss(GaussianEvent(shift**2, shift, variance, parties, 1), Fraction(order)))
+        priced = float(renyi_loss(GaussianEvent(shift**2, shift, variance, parties, 1), Fraction(order)))
+        assert exact <= priced * (1 + 1e-9)  # for wide noise they are equal but for rounding
 
 
 @pytest.mark.parametrize("row", VECTORS, ids=lambda row: f"{row['event']}-{row['parameter']}-{row['order']}")
