@@ -80,11 +80,7 @@ class Faulty:
         self._fuse.point()
 
     def together(
-        self,
-        post: Post | None,
-        look: Callable[[Transaction], T | None],
-        lead: Callable[[Transaction, Posts], T],
-        told: Callable[[int, float], T],
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
     ) -> T:
         """One transaction of the store, or what another process did."""
         self._fuse.point()
@@ -94,7 +90,7 @@ class Faulty:
             self._fuse.point()
             return done
 
-        done = self._store.together(post, look, watched, told)
+        done = self._store.together(post, look, watched)
         self._fuse.point()
         return done
 

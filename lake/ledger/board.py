@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hmac
 import json
 import os
-import secrets
 import socket
-import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
 
 from lake.ledger.store import Post
 
-__all__ = ["FREE", "Board", "Heard", "Made", "Posted"]
+__all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
 _LOOK_SECONDS = 5e-5
 _MOMENT_SECONDS = 5e-4  # about as long as a transaction
 _MOST_BYTES = 1 << 16
-_SECRET_BYTES, _TURN_BYTES = 16, 8
-_TOKEN_BYTES = _SECRET_BYTES + _TURN_BYTES
-_ANSWER = struct.Struct(f"!{_TOKEN_BYTES}sBqd")  # token, how many were taken with it, the claim or 0, when
 
 
 @dataclass(frozen=True)
@@ -34,33 +27,13 @@ class Posted:
 
     Attributes:
         at: when it was written, in seconds of this machine's clock.
-        bell: the port of loopback on which its process listens.
-        token: shows that an answer comes from somebody who read this line.
+        bell: the port of loopback on which its process hears that it may look.
         post: what it says.
     """
 
     at: float
     bell: int
-    token: bytes
     post: Post
-
-
-@dataclass(frozen=True)
-class Made:
-    """What another process says that it has made of this one's last post; durable before it was said.
-
-    Attributes:
-        number: of the claim.
-        at: the time of its transaction, in seconds since the epoch.
-    """
-
-    number: int
-    at: float
-
-
-FREE: Final = "free"
-Heard = Made | Literal["free"] | None
-"""Who did it; or that the lock may be free; or nothing from which anything follows."""
 
 
 class Board:
@@ -68,8 +41,7 @@ class Board:
 
     Guarantees:
         A line is taken at most once. It may be lost, or torn, and a bell may ring for nothing or not at all: all of it
-        is a hint, and whoever waits sees for itself how things are. Only an answer with the token of the last line that
-        was posted here is believed: 128 random bits of this process, which stand nowhere but on the board, and a count.
+        is a hint, and whoever waits sees for itself how things are.
     Leaks:
         What claims ask for, to whoever may read the ledger itself: its owner. A bell says that something happened.
     """
@@ -86,18 +58,12 @@ class Board:
         self._file: int | None = None
         self._bell: socket.socket | None = None
         self._port = 0
-        self._secret = secrets.token_bytes(_SECRET_BYTES)
-        self._turn = 0
-        self._token = b""  # of the line that may be answered
 
     def post(self, post: Post) -> None:
         """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be."""
         try:
             self._socket()
-            self._turn += 1
-            self._token = self._secret + self._turn.to_bytes(_TURN_BYTES, "big")
-            said = [time.time(), self._port, self._token.hex(), post.request_id, post.content]
-            line = json.dumps(said).encode() + b"\n"
+            line = json.dumps([time.time(), self._port, post.request_id, post.content]).encode() + b"\n"
             if len(line) > _MOST_BYTES:
                 return
             if self._file is None:
@@ -106,35 +72,21 @@ class Board:
         except (OSError, TypeError, ValueError):
             return
 
-    @property
-    def crowded(self) -> bool:
-        """Whether there were lines of others when this process last heard of them."""
-        return self._usual > 1
-
-    def wait(self, seconds: float) -> Heard:
-        """Wait until the bell rings, but no longer than that; what it says."""
+    def wait(self, seconds: float) -> bool:
+        """Wait until the bell rings, but no longer than that; whether the lock may be free, rather than work done."""
         if self._bell is None:
             time.sleep(seconds)
-            return FREE
+            return True
         self._bell.settimeout(seconds)
         try:
-            said = self._bell.recv(_ANSWER.size + 1)
+            said = self._bell.recv(1)
         except OSError:
-            return None
-        return self._heard(said)
-
-    def _heard(self, said: bytes) -> Heard:
-        if len(said) != _ANSWER.size:
-            return FREE if not said else None
-        token, count, number, at = _ANSWER.unpack(said)
-        if not hmac.compare_digest(token, self._token):
-            return None
-        self._token = b""
-        self._usual = count
-        return Made(number, at) if number else None
+            return False
+        self._usual = said[0] if said > b"\0" else self._usual
+        return said <= b"\0"
 
     def take(self) -> Iterator[Posted]:
-        """Every line of others, oldest first, and those that come meanwhile. The caller holds the lock.
+        """Every line, oldest first, and those that come meanwhile. The caller holds the lock: nobody else takes any.
 
         Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
         If the caller does not ask to the end, all of them stay.
@@ -143,8 +95,7 @@ class Board:
         while (lines := self._read(size)) or (found < self._usual and time.monotonic() < end):
             for posted in self._living(lines):
                 found += 1
-                if posted.bell != self._port:
-                    yield posted
+                yield posted
             size += len(lines)
             if not lines:
                 time.sleep(_LOOK_SECONDS)
@@ -152,22 +103,16 @@ class Board:
         self._usual = max(found, self._usual - 1)
 
     def clear(self) -> None:
-        """Take every line away. The caller holds the lock; whoever wrote one asks by itself, a moment later."""
+        """Take every line away; whoever wrote one asks by itself, a moment later."""
         with contextlib.suppress(OSError):
             if self._file is not None and os.fstat(self._file).st_size:
                 os.ftruncate(self._file, 0)
 
-    def ring(self, taken: Sequence[tuple[Posted, int]] = (), at: float = 0.0) -> None:
-        """Tell those whose lines were taken what came of them, and the first who still waits that the lock is free.
-
-        Args:
-            taken: what was taken, and the number of the claim that was made of it, durably; 0 for none.
-            at: the time of that transaction.
-        """
-        for posted in self._living(self._read(0).partition(b"\n")[0]):
-            self._tell(posted, b"")
-        for posted, number in taken:
-            self._tell(posted, _ANSWER.pack(posted.token, min(len(taken), 255), number, at))
+    def ring(self, done: Sequence[Posted] = ()) -> None:
+        """Let those look who posted what was done; and tell the first who still waits that the lock is free."""
+        said = bytes([min(len(done), 255)])
+        self._tell(done, said)
+        self._tell(self._first(), b"\0")
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""
@@ -177,9 +122,13 @@ class Board:
             self._bell.close()
         self._file = self._bell = None
 
-    def _tell(self, whom: Posted, what: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._socket().sendto(what, (_LOOPBACK, whom.bell))
+    def _first(self) -> list[Posted]:
+        return list(self._living(self._read(0).partition(b"\n")[0]))
+
+    def _tell(self, whom: Iterable[Posted], what: bytes) -> None:
+        for port in {one.bell for one in whom} - {self._port}:
+            with contextlib.suppress(OSError):
+                self._socket().sendto(what, (_LOOPBACK, port))
 
     def _socket(self) -> socket.socket:
         if self._bell is None:
@@ -200,7 +149,13 @@ class Board:
         return found[: found.rfind(b"\n") + 1]
 
     def _opened(self, create: int) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)
+        """The file; one that others can read or write, or that somebody else has put there, is none."""
+        file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | create, 0o600)
+        status = os.fstat(file)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+            os.close(file)
+            raise PermissionError("not this user's alone")
+        return file
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
         for posted in map(_parsed, lines.splitlines()):
@@ -212,16 +167,9 @@ def _parsed(line: bytes) -> Posted | None:
     """What a line says; None if it is torn, or never was a post."""
     try:
         match json.loads(line):
-            case [float(at), int(bell), str(token), str(request_id), list(content)] if 0 < bell < 1 << 16:
+            case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
                 request_id.encode()  # an error where no store takes it
-                return Posted(at, bell, _token(token), Post(request_id, content))
+                return Posted(at, bell, Post(request_id, content))
     except (ValueError, RecursionError):
         return None
     return None
-
-
-def _token(text: str) -> bytes:
-    token = bytes.fromhex(text)
-    if len(token) != _TOKEN_BYTES:
-        raise ValueError("not a token")
-    return token

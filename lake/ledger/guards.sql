@@ -67,6 +67,9 @@ DECLARE
     fitting integer := 0;
     others integer := 0;
 BEGIN
+    IF greatest(length(acquired), length(consumed)) > length(capacity) + 4000 * parts THEN
+        RETURN false; -- before it is taken apart over and over
+    END IF;
     FOR i IN 4 .. parts BY 4 LOOP
         a := split_part(acquired, '"', i);
         c := split_part(consumed, '"', i);

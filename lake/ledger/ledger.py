@@ -36,7 +36,6 @@ from lake.ledger.rows import (
     check_request,
     claim_requested,
     expect_claims,
-    new_row,
 )
 from lake.ledger.schema import WHOLE, ledger
 from lake.ledger.selection import Choice, Named, Wanted
@@ -250,15 +249,11 @@ class Ledger(LedgerView, BudgetLedger):
                 found = look(tx)
                 if found is None:
                     found = self._made(books, request, choice)
-                    make_posted(books, posts, self.ledger_id, self._check_demand)
+                    make_posted(books, posts(), self.ledger_id, self._check_demand)
             return found
 
-        def told(number: int, at: float) -> ClaimRow:
-            assert isinstance(choice, Named)  # all that is posted
-            return new_row(number, request, choice.demand, "reserved", at)
-
         post = written_post(self.ledger_id, self.capacity, request, choice)
-        outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead, told)
+        outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead)
         if isinstance(outcome, SparkMpcError):
             raise outcome
         return outcome

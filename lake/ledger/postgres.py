@@ -276,15 +276,11 @@ class PostgresStore:
                 self._roll_back()
 
     def together(
-        self,
-        post: Post | None,
-        look: Callable[[Transaction], T | None],
-        lead: Callable[[Transaction, Posts], T],
-        told: Callable[[int, float], T],
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
     ) -> T:
         """As `Store.together`; on a server everybody does it alone."""
         with self.transaction() as tx:
-            return lead(tx, lambda _: None)
+            return lead(tx, list)
 
     def _now(self) -> float:
         """The caller's clock, or the server's: asked now and then, and counted on between."""

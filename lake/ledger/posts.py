@@ -5,7 +5,7 @@ For others only what is surely granted is made. Everything else, refusals above 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter, itemgetter
 
 from dp.accounting.budget import Budget, same_kind
@@ -16,7 +16,7 @@ from lake.ledger.books import Books
 from lake.ledger.rows import Request, check_request
 from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import read_settings
-from lake.ledger.store import Post, Posts
+from lake.ledger.store import Post
 
 __all__ = ["make_posted", "written_post"]
 
@@ -47,7 +47,7 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
-def make_posted(books: Books, posts: Posts, ledger_id: str, check: Callable[[Request], None]) -> None:
+def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]) -> None:
     """Make the claims that others posted, each as far as it is granted at once and without a doubt.
 
     Args:
@@ -56,18 +56,14 @@ def make_posted(books: Books, posts: Posts, ledger_id: str, check: Callable[[Req
         ledger_id: of the ledger.
         check: refuses what may not be asked of this ledger.
     """
-
-    def make(post: Post) -> int | None:
+    for post in posts:
         try:
             request = _read(post, books, ledger_id)
             check_request(request)
             check(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
-            return None  # nothing was written yet, and whoever posted it asks by itself
-        row = granted_at_once(books, read_settings(books.tx), request)
-        return None if row is None else row.number
-
-    posts(make)
+            continue  # nothing was written yet, and whoever posted it asks by itself
+        granted_at_once(books, read_settings(books.tx), request)
 
 
 def _read(post: Post, books: Books, ledger_id: str) -> Request:

@@ -250,7 +250,7 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
     waits = state == "waiting"
     return ClaimRow(
         number=number,
-        request=request if request.demand is demand else replace(request, demand=demand),
+        request=replace(request, demand=demand),
         held=demand,
         state=state,
         fence=1,
@@ -306,15 +306,10 @@ def most_of(demand: Demand) -> Budget:
     return first.of_amounts(amounts)
 
 
-@lru_cache(maxsize=256)
-def _names_text(names: tuple[str, ...]) -> str:
-    return json.dumps(list(names))
-
-
 def demand_text(demand: Demand) -> str:
     """One amount where it is the same for every block, or each block's own."""
     first, *others = demand.values()
-    if all(other is first or other == first for other in others):
+    if all(other == first for other in others):
         return write_budget(first)
     return json.dumps({"each": {block: budget_to_json(amount) for block, amount in demand.items()}})
 
@@ -332,9 +327,9 @@ def _written(row: ClaimRow) -> dict[str, object]:
     return {
         "request_id": request.request_id,
         "parent": request.parent,
-        "blocks": _names_text(tuple(request.demand)),
+        "blocks": json.dumps(list(request.demand)),
         "price": demand_text(request.demand),
-        "held": None if row.held is request.demand or row.held == request.demand else demand_text(row.held),
+        "held": None if row.held == request.demand else demand_text(row.held),
         "owner": request.owner,
         "weight": request.weight,
         "table_name": request.table,

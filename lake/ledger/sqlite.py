@@ -20,7 +20,7 @@ from sqlalchemy.pool import StaticPool
 
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
-from lake.ledger.board import FREE, Board, Heard, Made, Posted
+from lake.ledger.board import Board, Posted
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.schema import REVISION
 from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Texts, Transaction, unruly
@@ -39,7 +39,7 @@ _PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
-_MADE = "SELECT 1 FROM claims WHERE request_id = :request_id"
+_MADE = "SELECT 1 FROM claims WHERE request_id = ?"
 _TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
@@ -161,32 +161,28 @@ class SQLiteStore:
             self._board.ring()
 
     def together(
-        self,
-        post: Post | None,
-        look: Callable[[Transaction], T | None],
-        lead: Callable[[Transaction, Posts], T],
-        told: Callable[[int, float], T],
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
     ) -> T:
-        """Make a claim that another process may make as well; as `Store.together`."""
+        """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted = post is not None and self._board.crowded and self._posted(post)
-            for heard in self._tries(_PAUSE_UNLESS_RUNG):
-                if isinstance(heard, Made):
-                    return told(heard.number, heard.at)
-                found = self._looked(look) if posted and heard != FREE else None
-                if found is not None:
-                    return found
-                if self._lock_taken():
-                    return self._led(lead, posted)
-                if post is not None and not posted:
-                    posted = self._posted(post)
-                    if self._lock_taken():  # nobody is at work any more who could have seen it
-                        return self._led(lead, posted)
-            raise self._busy()
-
-    def _posted(self, post: Post) -> bool:
-        self._board.post(post)
-        return True
+            posted = False
+            try:
+                for free in self._tries(_PAUSE_UNLESS_RUNG):
+                    found = self._looked(look) if posted and not free else None
+                    if found is not None:
+                        return found
+                    if self._lock_taken():
+                        return self._led(lead)
+                    if post is not None and not posted:
+                        self._board.post(post)
+                        posted = True
+                        if self._lock_taken():  # nobody is at work any more who could have seen it
+                            return self._led(lead)
+                raise self._busy()
+            except BaseException:
+                if posted:  # whoever hears of a refusal or an error does not expect it to be made later
+                    self._board.clear()
+                raise
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:
         """A file has no procedures."""
@@ -201,24 +197,19 @@ class SQLiteStore:
                 raise
             return None
 
-    def _led(self, lead: Callable[[Transaction, Posts], T], posted: bool) -> T:
-        """Do it under the lock, then tell those for whom it was done, and the next one who waits."""
-        taken: list[tuple[Posted, int]] = []
+    def _led(self, lead: Callable[[Transaction, Posts], T]) -> T:
+        """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
+        taken: list[Posted] = []
 
-        def posts(make: Callable[[Post], int | None]) -> None:
-            for one in self._board.take():
-                number = None if self._made(one.post) else make(one.post)
-                taken.append((one, number or 0))
+        def posts() -> Iterator[Post]:
+            for posted in self._board.take():
+                taken.append(posted)
+                if not self._made(posted.post):
+                    yield posted.post
 
-        tx = self._begun()
-        try:
-            done = lead(tx, posts)
-        except BaseException:
-            if posted:  # what is refused here must not be made by somebody else later
-                self._board.clear()
-            raise
+        done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
-        self._board.ring(taken, tx.now)
+        self._board.ring(taken)
         return done
 
     @contextlib.contextmanager
@@ -258,10 +249,10 @@ class SQLiteStore:
     def _transaction(self) -> Transaction:
         return Transaction(self._runner, _TEXTS, self._clock())
 
-    def _tries(self, pause: float) -> Iterator[Heard]:
-        """Moments at which to look how things are, until waiting is hopeless; what the bell said."""
+    def _tries(self, pause: float) -> Iterator[bool]:
+        """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
         end = time.monotonic() + _BUSY_SECONDS
-        yield FREE
+        yield True
         while time.monotonic() < end:
             yield self._board.wait(pause)
 
@@ -270,7 +261,7 @@ class SQLiteStore:
         return LedgerError(self.path, problem, "see who holds it, then try again")
 
     def _made(self, post: Post) -> bool:
-        return bool(self._runner.rows(_MADE, {"request_id": post.request_id}))
+        return self._connection.execute(_MADE, (post.request_id,)).fetchone() is not None
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""

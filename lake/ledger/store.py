@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -121,9 +121,8 @@ class Post:
     content: list[Any]
 
 
-Posts = Callable[[Callable[[Post], int | None]], None]
-"""Deals with what others posted, of claims that are not there yet: by a function of one post, which tells the number of
-the claim that it made, if it made one."""
+Posts = Callable[[], Iterable[Post]]
+"""Takes what others posted, of claims that are not there yet; each is dealt with before the next is asked for."""
 
 
 @dataclass
@@ -242,23 +241,18 @@ class Store(Protocol):
         """
 
     def together(
-        self,
-        post: Post | None,
-        look: Callable[[Transaction], T | None],
-        lead: Callable[[Transaction, Posts], T],
-        told: Callable[[int, float], T],
+        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
     ) -> T:
-        """Make a claim that another process may make as well, in one durable transaction of either.
+        """Do something that another process may do as well, in one durable transaction of either.
 
-        While another one is at work `post` is shown to it and to those that come after it; one of them may make it with
+        While another one is at work `post` is shown to it and to those that come after it; one of them may do it, with
         its own and others', which costs all of them one transaction.
 
         Args:
-            post: the claim, for others; None if only this process can make it. It may be lost, then it is made here.
-            look: whether it was made already, by one query; None: not yet.
-            lead: looks, and if it was not made, makes it; then deals with what others posted. If it raises, nothing was
-                done.
-            told: what to return when another process has made it: its number, and the time of that transaction.
+            post: what is to be done, for others; None if only this process can. It may be lost, then it is done here.
+            look: whether it was done already, by one query; None: not yet.
+            lead: looks, and if it was not done, does it; then asks what others posted, to the end, and does what it can
+                of that. If it raises, nothing was done.
 
         Raises:
             LedgerMissing: the store is gone.

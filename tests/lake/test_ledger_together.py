@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,14 +17,13 @@ from pathlib import Path
 import pytest
 
 from dp.accounting.budget import PureDP
-from dp.accounting.ledger import Claim
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward, sqlite
 from lake.ledger.selection import Named
 from lake.scheduling import DPF, ByArrivals
 from tests.lake.claiming import DAYS, asked, parts, pay
-from tests.lake.posting import ASKED, at_work, check, file_place, moments, posted, put, requests
+from tests.lake.posting import ASKED, at_work, beside, check, file_place, moments, posted, put, requests
 from tests.tools.ledgers import Clock, Place, reserve
 
 __all__ = ["file_place"]
@@ -59,35 +60,23 @@ def test_what_was_posted_is_made_by_whoever_comes_next_and_debited_once(new_plac
         check(ledger)
 
 
-def check_served_together(holder: Ledger, one: Ledger, other: Ledger) -> list[Claim]:
-    """Two who wait, the second of whom posts: one transaction serves both; their tickets."""
+def check_served_together(holder: Ledger, one: Ledger, other: Ledger) -> None:
+    """Two who wait, the second of whom posts: one transaction serves both."""
     with ThreadPoolExecutor(2) as threads:
         with at_work(holder) as until:
             first = threads.submit(reserve, one, "r1", "1/7")
             until(1)
             second = threads.submit(reserve, other, "r2", "1/7")
             until(2)
-        tickets = [first.result(20), second.result(20)]
-    assert sorted(ticket.claim_id for ticket in tickets) == ["1", "2"]
+        assert sorted([first.result(20).claim_id, second.result(20).claim_id]) == ["1", "2"]
     assert (len(moments(one)), len(set(moments(one)))) == (2, 1)
     assert one.reserved() == PureDP("2/7")
-    return tickets
 
 
 def test_those_who_wait_are_served_in_one_transaction(new_place: Place) -> None:
     place = new_place()
     with Ledger.create(place, capacity=PureDP(1)) as holder, Ledger.open(place) as one, Ledger.open(place) as other:
         check_served_together(holder, one, other)
-        check(holder)
-
-
-def test_whoever_is_told_of_its_claim_looks_at_nothing(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "_PAUSE_UNLESS_RUNG", 30.0)
-    monkeypatch.setattr(sqlite.SQLiteStore, "_looked", lambda *_: pytest.fail("it looked"))
-    place = new_place()
-    with Ledger.create(place, capacity=PureDP(1)) as holder, Ledger.open(place) as one, Ledger.open(place) as other:
-        tickets = check_served_together(holder, one, other)
-        assert tickets == [reserve(holder, "r1", "1/7"), reserve(holder, "r2", "1/7")]  # as the ledger has them
         check(holder)
 
 
@@ -177,6 +166,30 @@ def test_what_was_refused_is_not_made_by_somebody_else_later(ledger: Ledger) -> 
     ledger.release(much)
     reserve(ledger, "mine")
     assert requests(ledger) == ["much", "mine"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_what_was_interrupted_is_not_made_by_somebody_else_later(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other:
+        monkeypatch.setattr(other._store._board, "wait", lambda _: (_ for _ in ()).throw(error))
+        with at_work(ledger), pytest.raises(error):
+            reserve(other, "interrupted")
+    reserve(ledger, "mine")
+    assert requests(ledger) == ["mine"]
+
+
+def test_a_board_that_somebody_else_could_read_or_write_is_not_used(new_place: Place) -> None:
+    for mode in (0o666, 0o640, 0o604):
+        with Ledger.create(new_place(), capacity=PureDP(1)) as ledger:
+            beside(ledger).touch()
+            beside(ledger).chmod(mode)
+            put(ledger, posted(ledger, "before"))
+            assert beside(ledger).read_bytes() == b""
+            beside(ledger).write_text(json.dumps([time.time(), 9, *vars(posted(ledger, "theirs")).values()]) + "\n")
+            reserve(ledger, "mine")
+            assert requests(ledger) == ["mine"]
 
 
 def test_a_request_whose_lease_ran_out_is_lost_in_a_crowd_too(new_place: Place, clock: Clock) -> None:
@@ -273,10 +286,10 @@ def test_a_holder_that_stops_is_named_and_nothing_is_debited(
     monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.2)
     path = tmp_path / "ledger"
     with Ledger.create(path, capacity=PureDP(1), clock=clock) as ledger, Ledger.open(path, clock=clock) as holder:
-        with at_work(holder) as until:
+        with at_work(holder):
             with pytest.raises(LedgerError, match=r"locked by another process.*see who holds it, then") as refused:
                 reserve(ledger, "mine")
-            until(1)  # it was posted, too
+            assert beside(ledger).read_bytes() == b""  # what it posted went with it
         assert str(path) in str(refused.value)
         assert (ledger.remaining(), requests(ledger)) == (PureDP(1), [])
         reserve(ledger, "mine")
