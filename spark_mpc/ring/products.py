@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.streams import Unsigned
 
-__all__ = ["add_cross_products", "add_matrix_product", "add_matrix_product_by_digits", "cross_products"]
+__all__ = ["add_matrix_product", "add_matrix_product_by_digits", "cross_products", "put_cross_products"]
 
-CrossProducts = Callable[
-    [NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned], NDArray[Unsigned]], None
-]
-"""Called with (out, x0, x1, y0, y1), contiguous vectors of one length: adds x0 (y0 + y1) + x1 y0 to `out` in place."""
+_Pair = tuple[NDArray[Unsigned], NDArray[Unsigned]]
+CrossProducts = Callable[[NDArray[Unsigned], _Pair[Unsigned], _Pair[Unsigned], _Pair[Unsigned]], None]
+"""Called with (out, (f, g), (x0, x1), (y0, y1)), contiguous vectors of one length: writes
+f - g + x0 (y0 + y1) + x1 y0 to `out`, and may use up f."""
 
 _WORTH_COMPILING = 1 << 17
 """Elements of a vector from which on the compiler is waited for: whoever multiplies few needs no second of it."""
@@ -33,24 +34,20 @@ _UNROLLED = 8
 
 
 def cross_products(length: int) -> CrossProducts[Unsigned]:
-    """The fastest way to add the cross products of vectors of `length` elements, piece by piece."""
-    compiled = _compiled(_add_cross_products) if length >= _WORTH_COMPILING else None
-    return add_cross_products if compiled is None else compiled
+    """The fastest way to the masked cross products of vectors of `length` elements, piece by piece."""
+    compiled = _compiled(_put_cross_products) if length >= _WORTH_COMPILING else None
+    return put_cross_products if compiled is None else compiled
 
 
-def add_cross_products(
-    out: NDArray[Unsigned],
-    x0: NDArray[Unsigned],
-    x1: NDArray[Unsigned],
-    y0: NDArray[Unsigned],
-    y1: NDArray[Unsigned],
-) -> None:
-    """See `CrossProducts`: five passes of numpy, for pieces that stay in cache meanwhile."""
-    term = y0 + y1
-    term *= x0
-    out += term
-    np.multiply(x1, y0, out=term)
-    out += term
+def put_cross_products(out: NDArray[Unsigned], zero: _Pair[Unsigned], x: _Pair[Unsigned], y: _Pair[Unsigned]) -> None:
+    """See `CrossProducts`: six passes of numpy, for pieces that stay in cache meanwhile."""
+    total, taken = zero
+    total -= taken
+    term = y[0] + y[1]
+    term *= x[0]
+    total += term
+    np.multiply(x[1], y[0], out=term)
+    np.add(total, term, out=out)
 
 
 def add_matrix_product(out: Words, x: Words, y: Words) -> None:
@@ -114,10 +111,11 @@ def _compiled(kernel: Callable[..., None]) -> Callable[..., None] | None:
     return compiled
 
 
-def _add_cross_products(out: Words, x0: Words, x1: Words, y0: Words, y1: Words) -> None:
-    """`add_cross_products` in one pass, which writes nothing but the result."""
+def _put_cross_products(out: Words, zero: _Pair[Any], x: _Pair[Any], y: _Pair[Any]) -> None:
+    """`put_cross_products` in one pass, which writes nothing but the result."""
+    (f, g), (x0, x1), (y0, y1) = zero, x, y
     for i in range(out.size):
-        out[i] += x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i]
+        out[i] = f[i] - g[i] + x0[i] * (y0[i] + y1[i]) + x1[i] * y0[i]
 
 
 def _subtract_pairs(x: Words, y: Words, out: Words) -> None:

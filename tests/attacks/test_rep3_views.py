@@ -84,9 +84,9 @@ Walk = Callable[[Engine, tuple[NDArray[np.uint64], ...]], None]
 class NoZeroShares(Context):
     """Planted: products are sent as they are."""
 
-    def zero_sum(self, shape: Any, dtype: Any) -> Any:
-        super().zero_sum(shape, dtype)
-        return np.zeros(shape, dtype)
+    def zero_terms(self, shape: Any, dtype: Any) -> Any:
+        super().zero_terms(shape, dtype)
+        return np.zeros(shape, dtype), np.zeros(shape, dtype)
 
 
 class NoBinaryZeroShares(Context):

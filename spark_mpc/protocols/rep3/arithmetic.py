@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spark_mpc.protocols.rep3.context import PARTIES, Context
-from spark_mpc.protocols.rep3.replication import dealt, missing_part, sums
+from spark_mpc.protocols.rep3.replication import Pair, dealt, missing_part, sums
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
 from spark_mpc.ring.products import add_matrix_product, cross_products
@@ -74,14 +74,12 @@ def multiply(context: Context, x: Arithmetic, y: Arithmetic) -> Arithmetic:
     Guarantees: what is sent is uniform, masked by a fresh sharing of zero.
     Leaks: nothing. Cost: 1 round, 8 bytes an element and party (4 in Z_2^32).
     """
-    factors, add = (*x.parts, *y.parts), cross_products(len(x))
+    put = cross_products(len(x))
 
-    def part(piece: slice) -> NDArray[Any]:
-        product = context.zero_sum(piece.stop - piece.start, x.dtype.type)
-        add(product, *(np.ascontiguousarray(factor[piece]) for factor in factors))
-        return product
+    def write(piece: slice, out: NDArray[Any]) -> None:
+        put(out, context.zero_terms(len(out), x.dtype.type), _contiguous(x.parts, piece), _contiguous(y.parts, piece))
 
-    return Arithmetic(context.reshared_in_chunks("multiply", len(x), x.dtype, part))
+    return Arithmetic(context.reshared_in_chunks("multiply", len(x), x.dtype, write))
 
 
 def dot(context: Context, x: Arithmetic, y: Arithmetic) -> Arithmetic:
@@ -115,3 +113,8 @@ def matmul(context: Context, x: Arithmetic, y: Arithmetic) -> Arithmetic:
     part = context.zero_sum((x.shape[0], y.shape[1]), np.uint64)
     add_matrix_product(part, np.hstack([x0, x1]), np.vstack([y0 + y1, y0]))
     return Arithmetic(context.reshared("matmul", part))
+
+
+def _contiguous(parts: tuple[NDArray[Any], ...], piece: slice) -> Pair:
+    first, second = parts
+    return np.ascontiguousarray(first[piece]), np.ascontiguousarray(second[piece])

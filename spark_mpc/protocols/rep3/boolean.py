@@ -102,7 +102,7 @@ def conjunctions(context: Context, name: str, factors: Sequence[tuple[Pair, Pair
     ends = np.cumsum([len(x[0]) for x, _ in factors])
     product = context.zero_xor((int(ends[-1]), *factors[0][0][0].shape[1:]), np.uint64)
     for piece, (x, y) in zip(np.split(product, ends[:-1]), factors, strict=True):
-        _add_local_and(piece, x, y)
+        _add_local_and(piece, x, y, piece)
     mine, received = (np.split(part, ends[:-1]) for part in context.reshared(name, product))
     return list(zip(mine, received, strict=True))
 
@@ -110,12 +110,11 @@ def conjunctions(context: Context, name: str, factors: Sequence[tuple[Pair, Pair
 def conjunction_in_chunks(context: Context, name: str, x: Pair, y: Pair) -> Pair:
     """`conjunction` of many words, shape (n,): sent while the rest is still computed."""
 
-    def part(piece: slice) -> NDArray[Any]:
-        product = context.zero_xor(piece.stop - piece.start, np.uint64)
-        _add_local_and(product, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]))
-        return product
+    def write(piece: slice, out: NDArray[Any]) -> None:
+        zero = context.zero_xor(len(out), np.uint64)
+        _add_local_and(zero, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]), out)
 
-    return context.reshared_in_chunks(name, len(x[0]), x[0].dtype, part)
+    return context.reshared_in_chunks(name, len(x[0]), x[0].dtype, write)
 
 
 def decided_in_chunks(context: Context, length: int, plane_of: Callable[[slice], Pair]) -> Bits:
@@ -134,9 +133,10 @@ def decided_in_chunks(context: Context, length: int, plane_of: Callable[[slice],
     return Bits(out, length)
 
 
-def _add_local_and(product: NDArray[Any], x: Pair, y: Pair) -> None:
+def _add_local_and(zero: NDArray[Any], x: Pair, y: Pair, out: NDArray[Any]) -> None:
+    """This party's part of a conjunction, to `out`, which may be `zero`: its part of zeros, which is used up."""
     term = y[0] ^ y[1]
     term &= x[0]
-    product ^= term
+    zero ^= term
     np.bitwise_and(x[1], y[0], out=term)
-    product ^= term
+    np.bitwise_xor(zero, term, out=out)

@@ -31,7 +31,8 @@ WINDOW = 16
 far ahead of each other have 16 MiB on the way: less than a channel takes before a send waits, so that they never wait
 for one another."""
 
-Slices = Callable[[slice], NDArray[Any]]
+Write = Callable[[slice, NDArray[Any]], None]
+"""Called with a slice of the elements, and the memory that their part is written to."""
 
 
 @dataclass
@@ -80,10 +81,16 @@ class Context:
         """A message's label, within the steps that are open."""
         return f"{self._path}/{name}" if self._path else name
 
+    def zero_terms(
+        self, shape: int | tuple[int, ...], dtype: type[Unsigned]
+    ) -> tuple[NDArray[Unsigned], NDArray[Unsigned]]:
+        """F(k_i) and F(k_i+1): their difference is this party's part of a fresh sharing of zeros; the three cancel."""
+        return self.own.words(shape, dtype), self.following.words(shape, dtype)
+
     def zero_sum(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
-        """This party's part of a fresh sharing of zeros: F(k_i) - F(k_i+1); the three parts cancel."""
-        part = self.own.words(shape, dtype)
-        part -= self.following.words(shape, dtype)
+        """This party's part of a fresh sharing of zeros."""
+        part, taken = self.zero_terms(shape, dtype)
+        part -= taken
         return part
 
     def zero_xor(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
@@ -100,7 +107,7 @@ class Context:
         return part, received
 
     def reshared_in_chunks(
-        self, name: str, length: int, dtype: np.dtype[Any], part_of: Slices
+        self, name: str, length: int, dtype: np.dtype[Any], write: Write
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """`reshared`, while further parts are still computed; one round for every `WINDOW` chunks.
 
@@ -108,7 +115,7 @@ class Context:
             name: of the messages.
             length: elements.
             dtype: of an element.
-            part_of: this party's part of a slice of at most `CACHED` elements, with its share of zeros inside.
+            write: writes this party's part of a slice of at most `CACHED` elements, with its share of zeros inside.
         """
         label = self.label(name)
         slices, ahead = list(_cut(slice(0, length), MESSAGE * self.chunk)), WINDOW // MESSAGE
@@ -117,7 +124,7 @@ class Context:
             if number >= ahead:
                 self.channel.receive(self.next, label, received[slices[number - ahead]])
             for cached in _cut(piece, CACHED):
-                mine[cached] = part_of(cached)
+                write(cached, mine[cached])
             self.channel.send(self.previous, label, mine[piece])
         for piece in slices[-ahead:]:
             self.channel.receive(self.next, label, received[piece])

@@ -61,10 +61,10 @@ def truncated(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
         known = (~(lifted.parts[0] + lifted.parts[1]) >> np.uint64(63)).astype(narrow) if context.me == 0 else None
         low = dealt(context, 0, known, len(x), sums(narrow))  # 1 where u < 2^63
 
-        def part(piece: slice) -> NDArray[Any]:
-            return _rounded_part(context, lifted.piece(piece), (low[0][piece], low[1][piece]), bits)
+        def write(piece: slice, out: NDArray[Any]) -> None:
+            out[:] = _rounded_part(context, lifted.piece(piece), (low[0][piece], low[1][piece]), bits)
 
-        quotient = context.reshared_in_chunks("share", len(x), x.dtype, part)
+        quotient = context.reshared_in_chunks("share", len(x), x.dtype, write)
     return plus_public(context, Arithmetic(quotient), -(1 << (MOST_BITS - bits)) - (1 << (WORD_BITS - bits)))
 
 

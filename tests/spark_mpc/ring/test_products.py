@@ -10,10 +10,10 @@ from hypothesis.extra.numpy import arrays
 
 from spark_mpc.ring import products
 from spark_mpc.ring.products import (
-    add_cross_products,
     add_matrix_product,
     add_matrix_product_by_digits,
     cross_products,
+    put_cross_products,
 )
 
 WORDS = st.integers(0, 2**64 - 1)
@@ -109,25 +109,25 @@ LONG = 1 << 17
 
 @pytest.mark.parametrize("dtype", [np.uint64, np.uint32])
 @pytest.mark.parametrize(
-    "add",
-    [cross_products(LONG), add_cross_products, products._add_cross_products],
+    "put",
+    [cross_products(LONG), put_cross_products, products._put_cross_products],
     ids=["long", "short", "what numba compiles"],
 )
 @given(st.data())
-def test_cross_products_are_those_of_integers_and_are_added(add, dtype, data):
+def test_cross_products_are_those_of_integers_and_are_masked(put, dtype, data):
     modulus = 2 ** (8 * np.dtype(dtype).itemsize)
-    words = data.draw(arrays(dtype, (5, data.draw(st.integers(0, 9))), elements=st.integers(0, modulus - 1)))
-    before, x0, x1, y0, y1 = (row.astype(object) for row in words)
-    out = words[0].copy()
+    words = data.draw(arrays(dtype, (6, data.draw(st.integers(0, 9))), elements=st.integers(0, modulus - 1)))
+    f, g, x0, x1, y0, y1 = (row.astype(object) for row in words)
+    out = np.full_like(words[0], 7)
     with np.errstate(over="ignore"):
-        add(out, *words[1:])
-    assert np.array_equal(out, ((before + x0 * (y0 + y1) + x1 * y0) % modulus).astype(dtype))
+        put(out, tuple(words[:2].copy()), tuple(words[2:4]), tuple(words[4:]))
+    assert np.array_equal(out, ((f - g + x0 * (y0 + y1) + x1 * y0) % modulus).astype(dtype))
 
 
 def test_only_long_vectors_wait_for_the_compiler(monkeypatch):
     asked = []
     monkeypatch.setattr(products, "_compiled", asked.append)
-    assert cross_products(LONG - 1) is add_cross_products
+    assert cross_products(LONG - 1) is put_cross_products
     assert not asked
-    assert cross_products(LONG) is add_cross_products  # without numba
+    assert cross_products(LONG) is put_cross_products  # without numba
     assert asked
