@@ -188,8 +188,7 @@ class Accounts:
 
     def save(self) -> None:
         """Write what changed."""
-        for block in self._changed:
-            self._tx.write_one(_SAVE, **_written(self._states[block]))
+        self._tx.write_one_each(_SAVE, [_written(self._states[block]) for block in self._changed])
         self._changed.clear()
 
     def _set(self, state: BlockState) -> None:

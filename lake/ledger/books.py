@@ -8,6 +8,7 @@ waiting --> reserved --> armed --> spent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from lake.ledger.rows import (
     claim_numbered,
     drop_noised,
     expired_claims,
-    grant_claim,
+    grant_claims,
     insert_claim,
     keep_noised,
     open_claims,
@@ -104,10 +105,12 @@ class Books:
         """Whether every block has so much unlocked."""
         return not self.accounts.lacking(demand, lambda state: state.unlocked)
 
-    def grant(self, number: int, demand: Demand) -> None:
-        """waiting -> reserved; the caller acquires what it demands, together with others'."""
-        grant_claim(self.tx, number)
-        self.tx.record("reserved", claim=number, demand=demand_json(demand))
+    def grant(self, granted: Sequence[tuple[int, Demand]]) -> None:
+        """waiting -> reserved, of claims by their numbers; the caller acquires what they demand, all together."""
+        grant_claims(self.tx, (number for number, _ in granted))
+        self.tx.record_each(
+            "reserved", ({"claim": number, "demand": demand_json(demand)} for number, demand in granted)
+        )
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:
         """waiting -> failed; nothing was held."""

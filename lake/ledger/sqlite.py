@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,10 +56,10 @@ class _AtOnce:
         """Every row of a query."""
         return self._cursor.execute(text, parameters).fetchall()
 
-    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Run a statement."""
-        self._cursor.execute(text, parameters)
-        if changes not in (None, self._cursor.rowcount):
+    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+        """Run a statement with each of these parameters."""
+        done = self._cursor.connection.executemany(text, every)  # a cursor that stays would keep the file open
+        if changes is not None and done.rowcount != changes * len(every):
             raise unruly(self._name)
 
 
