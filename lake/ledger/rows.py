@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from sqlalchemy import Select, bindparam, exists, insert, or_, select, update
+from sqlalchemy import Select, bindparam, exists, insert, literal_column, null, or_, select, update
 
 from dp.accounting.budget import Budget, budget_from_json, budget_to_json
 from dp.accounting.ledger import Claim, Entry, EntryState
@@ -150,11 +150,12 @@ _NAMES = [column.name for column in _COLUMNS]
 _ALL: Select[Row] = select(*_COLUMNS).order_by(claims.c.number)
 _NUMBERED = _ALL.where(claims.c.number == bindparam("number"))
 _REQUESTED = _ALL.where(claims.c.request_id == bindparam("request_id"))
+# a driver gives what is no part of the text anew for each of many grants
 _GRANT = (
     update(claims)
-    .where(claims.c.number == bindparam("claim"), claims.c.state == "waiting")
-    .values(state="reserved", lease_expires_at=bindparam("now") + claims.c.lease_seconds)
-    .values(deadline_at=None, updated_at=bindparam("now"))
+    .where(claims.c.number == bindparam("claim"), claims.c.state == literal_column("'waiting'"))
+    .values(state=literal_column("'reserved'"), lease_expires_at=bindparam("now") + claims.c.lease_seconds)
+    .values(deadline_at=null(), updated_at=bindparam("now"))
 )
 _WITHIN = _ALL.where(claims.c.parent == bindparam("parent"))
 _OPEN = _ALL.where(claims.c.state == bindparam("state"))

@@ -198,13 +198,13 @@ class Transaction:
         """
         self._write(statement, [parameters], 1)
 
-    def write_one_each(self, statement: ClauseElement, every: Iterable[Parameters]) -> None:
+    def write_one_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
         """Run a statement with each of these parameters, as `write_one` does."""
         self._write(statement, every, 1)
 
-    def _write(self, statement: ClauseElement, every: Iterable[Parameters], changes: int | None) -> None:
+    def _write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
         text, own = self._texts.of(statement)
-        self._runner.write(text, [{**own, **parameters} for parameters in every], changes)
+        self._runner.write(text, [{**own, **parameters} for parameters in every] if own else every, changes)
 
     def _made(self, statement: ClauseElement, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         text, own = self._texts.of(statement)
