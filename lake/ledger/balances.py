@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -9,13 +10,13 @@ from functools import cached_property
 
 from sqlalchemy import bindparam, insert, select, update
 
-from dp.accounting.budget import Budget, fits
+from dp.accounting.budget import Budget, fits, summed
 from lake.errors import LedgerError
 from lake.ledger.amounts import added, nothing_like, read_budget, share_of, taken, write_budget
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
-__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block"]
+__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block", "together"]
 
 Demand = Mapping[str, Budget]
 """How much of which block."""
@@ -89,6 +90,15 @@ class BlockState:
         amounts = self.left.amounts
         rooms = (amount > 0 for name, amount in amounts.items() if name != "delta")
         return not any(rooms)
+
+
+def together(demands: Iterable[Demand]) -> Demand:
+    """What several claims ask of each block in all."""
+    sums: defaultdict[str, Counter[Budget]] = defaultdict(Counter)
+    for demand in demands:
+        for block, amount in demand.items():
+            sums[block][amount] += 1
+    return {block: summed(counts.items(), next(iter(counts))) for block, counts in sums.items()}
 
 
 def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlocked: Fraction) -> None:

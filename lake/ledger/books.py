@@ -27,7 +27,7 @@ from lake.ledger.rows import (
     drop_noised,
     expired_claims,
     grant_claims,
-    insert_claim,
+    insert_claims,
     keep_noised,
     open_claims,
     save_claim,
@@ -77,18 +77,25 @@ class Books:
         if request.parent is None:
             if not self.fits(request.demand):
                 raise self.shortage(request.demand)
-            return self.hold(request)
+            (row,) = self.hold([request], request.demand)
+            return row
         self._take_from(request.parent, request.demand)
-        return self._reserved(request)
+        (row,) = self._reserved([request])
+        return row
 
-    def hold(self, request: Request) -> ClaimRow:
-        """A new claim that holds its budget at once; the caller has seen that the blocks have so much unlocked."""
-        self.accounts.acquire(request.demand)
-        return self._reserved(request)
+    def hold(self, requests: Sequence[Request], total: Demand) -> list[ClaimRow]:
+        """New claims that hold their budget at once.
+
+        Args:
+            requests: of the claims.
+            total: what they ask for together; the caller has seen that the blocks have so much unlocked.
+        """
+        self.accounts.acquire(total)
+        return self._reserved(requests)
 
     def wait(self, request: Request) -> ClaimRow:
         """A new claim that holds nothing yet."""
-        row = insert_claim(self.tx, request, "waiting")
+        (row,) = insert_claims(self.tx, [request], "waiting")
         self.tx.record("waiting", claim=row.number, demand=demand_json(request.demand))
         return row
 
@@ -165,7 +172,7 @@ class Books:
         if self.accounts.lacking(request.demand, lambda state: state.remaining):
             raise self.shortage(request.demand)
         self.accounts.charge(request.demand)
-        row = insert_claim(self.tx, request, "spent")
+        (row,) = insert_claims(self.tx, [request], "spent")
         self.tx.record("charged", claim=row.number, demand=demand_json(request.demand))
         return row
 
@@ -206,10 +213,16 @@ class Books:
             f" on ledger {self.ledger!r}: ask for less, or ask its steward"
         )
 
-    def _reserved(self, request: Request) -> ClaimRow:
-        row = insert_claim(self.tx, request, "reserved")
-        self.tx.record("reserved", claim=row.number, within=request.parent, demand=demand_json(request.demand))
-        return row
+    def _reserved(self, requests: Sequence[Request]) -> list[ClaimRow]:
+        rows = insert_claims(self.tx, requests, "reserved")
+        self.tx.record_each(
+            "reserved",
+            (
+                {"claim": row.number, "within": row.request.parent, "demand": demand_json(row.request.demand)}
+                for row in rows
+            ),
+        )
+        return rows
 
     def _lost(self, problem: str) -> ClaimLost:
         remedy = "armed and spent claims are final; otherwise reserve under a new request id"

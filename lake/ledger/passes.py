@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Text, bindparam, cast, func, select, update
 
-from dp.accounting.budget import Budget, RenyiDP, summed
+from dp.accounting.budget import Budget, RenyiDP
 from lake.ledger.balances import Accounts, BlockState, Demand
 from lake.ledger.books import Books
 from lake.ledger.rows import read_demand
@@ -56,6 +56,8 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
     unlocking = settings.scheduler.unlocking
     for name in names:
         state = books.accounts.of(name)
+        if state.share == 1:
+            continue  # nothing is locked
         elapsed = _elapsed(books, state)
         share = unlocking.after_time(state.share, elapsed)
         for _ in range(arrivals):

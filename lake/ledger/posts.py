@@ -5,7 +5,7 @@ For others only what is surely granted is made. Everything else, refusals above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter
 
 from dp.accounting.budget import Budget, same_kind
@@ -47,15 +47,27 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
-def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]) -> None:
+def make_posted(
+    books: Books, lots: Iterable[Sequence[Post]], ledger_id: str, check: Callable[[Request], None]
+) -> None:
     """Make the claims that others posted, each as far as it is granted at once and without a doubt.
 
     Args:
         books: of the ledger.
-        posts: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
+        lots: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
         check: refuses what may not be asked of this ledger.
     """
+    for lot in lots:
+        settings, requests = read_settings(books.tx), list(_acceptable(books, lot, ledger_id, check))
+        if requests and not granted_at_once(books, settings, requests):
+            for request in requests:
+                granted_at_once(books, settings, [request])
+
+
+def _acceptable(
+    books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]
+) -> Iterator[Request]:
     for post in posts:
         try:
             request = _read(post, books, ledger_id)
@@ -63,7 +75,7 @@ def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Call
             check(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
-        granted_at_once(books, read_settings(books.tx), request)
+        yield request
 
 
 def _read(post: Post, books: Books, ledger_id: str) -> Request:

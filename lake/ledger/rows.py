@@ -31,7 +31,7 @@ __all__ = [
     "expect_claims",
     "expired_claims",
     "grant_claims",
-    "insert_claim",
+    "insert_claims",
     "keep_noised",
     "most_of",
     "new_row",
@@ -252,7 +252,7 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
     waits = state == "waiting"
     return ClaimRow(
         number=number,
-        request=replace(request, demand=demand),
+        request=request if request.demand is demand else replace(request, demand=demand),
         held=demand,
         state=state,
         fence=1,
@@ -263,11 +263,11 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
     )
 
 
-def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimRow:
-    """Write a new claim."""
-    row = new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now)
-    tx.write(_INSERT, number=row.number, **_written(row))
-    return row
+def insert_claims(tx: Transaction, requests: Iterable[Request], state: EntryState) -> list[ClaimRow]:
+    """Write new claims."""
+    rows = [new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now) for request in requests]
+    tx.write_each(_INSERT, [{"number": row.number, **_written(row)} for row in rows])
+    return rows
 
 
 def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> None:

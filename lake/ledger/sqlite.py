@@ -39,7 +39,7 @@ _PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
-_MADE = "SELECT 1 FROM claims WHERE request_id = ?"
+_MADE = "SELECT request_id FROM claims WHERE request_id IN ({})"
 _TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
@@ -201,11 +201,10 @@ class SQLiteStore:
         """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
         taken: list[Posted] = []
 
-        def posts() -> Iterator[Post]:
-            for posted in self._board.take():
-                taken.append(posted)
-                if not self._made(posted.post):
-                    yield posted.post
+        def posts() -> Iterator[list[Post]]:
+            for lot in self._board.take():
+                taken.extend(lot)
+                yield self._unmade([posted.post for posted in lot])
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
@@ -260,8 +259,12 @@ class SQLiteStore:
         problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"
         return LedgerError(self.path, problem, "see who holds it, then try again")
 
-    def _made(self, post: Post) -> bool:
-        return self._connection.execute(_MADE, (post.request_id,)).fetchone() is not None
+    def _unmade(self, posts: Sequence[Post]) -> list[Post]:
+        """Of every claim that is not there yet, one post."""
+        asked = {post.request_id: post for post in posts}
+        for (there,) in self._connection.execute(_MADE.format(", ".join("?" * len(asked))), list(asked)):
+            del asked[there]
+        return list(asked.values())
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""

@@ -127,8 +127,9 @@ class Post:
     content: list[Any]
 
 
-Posts = Callable[[], Iterable[Post]]
-"""Takes what others posted, of claims that are not there yet; each is dealt with before the next is asked for."""
+Posts = Callable[[], Iterable[Sequence[Post]]]
+"""Takes what others posted, of claims that are not there yet, in lots as they come; each lot is dealt with before the
+next is asked for."""
 
 
 @dataclass
@@ -197,6 +198,10 @@ class Transaction:
                 transaction ends.
         """
         self._write(statement, [parameters], 1)
+
+    def write_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
+        """Run a statement with each of these parameters; as `write`."""
+        self._write(statement, every, None)
 
     def write_one_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
         """Run a statement with each of these parameters, as `write_one` does."""
