@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -16,7 +17,9 @@ from lake.ledger.amounts import added, nothing_like, read_budget, share_of, take
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
-__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block", "together"]
+__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block", "once_each", "together"]
+
+T = TypeVar("T")
 
 Demand = Mapping[str, Budget]
 """How much of which block."""
@@ -90,6 +93,18 @@ class BlockState:
         amounts = self.left.amounts
         rooms = (amount > 0 for name, amount in amounts.items() if name != "delta")
         return not any(rooms)
+
+
+def once_each(made_of: Callable[[Demand], T]) -> Callable[[Demand], T]:
+    """The same function, called once for each object: claims that are made together often share their demand."""
+    made: dict[int, tuple[T, Demand]] = {}
+
+    def found(demand: Demand) -> T:
+        if id(demand) not in made:
+            made[id(demand)] = made_of(demand), demand  # kept alive: so the id stays its own
+        return made[id(demand)][0]
+
+    return found
 
 
 def together(demands: Iterable[Demand]) -> Demand:

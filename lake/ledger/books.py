@@ -19,7 +19,7 @@ from dp.accounting.ledger import Claim, EntryState
 from dp.errors import BudgetExceeded
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger.amounts import added, taken, within
-from lake.ledger.balances import Accounts, Demand
+from lake.ledger.balances import Accounts, Demand, once_each
 from lake.ledger.rows import (
     ClaimRow,
     Request,
@@ -115,9 +115,8 @@ class Books:
     def grant(self, granted: Sequence[tuple[int, Demand]]) -> None:
         """waiting -> reserved, of claims by their numbers; the caller acquires what they demand, all together."""
         grant_claims(self.tx, (number for number, _ in granted))
-        self.tx.record_each(
-            "reserved", ({"claim": number, "demand": demand_json(demand)} for number, demand in granted)
-        )
+        said = once_each(demand_json)
+        self.tx.record_each("reserved", ({"claim": number, "demand": said(demand)} for number, demand in granted))
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:
         """waiting -> failed; nothing was held."""
@@ -214,13 +213,10 @@ class Books:
         )
 
     def _reserved(self, requests: Sequence[Request]) -> list[ClaimRow]:
-        rows = insert_claims(self.tx, requests, "reserved")
+        rows, said = insert_claims(self.tx, requests, "reserved"), once_each(demand_json)
         self.tx.record_each(
             "reserved",
-            (
-                {"claim": row.number, "within": row.request.parent, "demand": demand_json(row.request.demand)}
-                for row in rows
-            ),
+            ({"claim": row.number, "within": row.request.parent, "demand": said(row.request.demand)} for row in rows),
         )
         return rows
 

@@ -24,7 +24,7 @@ from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
 from lake.ledger.allocation import allocate
 from lake.ledger.amounts import write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
-from lake.ledger.balances import expect_blocks, made_block
+from lake.ledger.balances import Demand, expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.passes import run_pass
@@ -368,7 +368,7 @@ class Ledger(LedgerView, BudgetLedger):
         """A new claim; or what to tell about one that failed, and is on record."""
         settings = read_settings(books.tx)
         asked = replace(request, demand=choice.chosen(books, settings))
-        self._check_demand(asked)
+        self._check_demand(asked.demand, asked.disclosure)
         row = allocate(books, settings, asked)
         return books.shortage(asked.demand) if row.state == "failed" else row
 
@@ -395,9 +395,9 @@ class Ledger(LedgerView, BudgetLedger):
             problem = f"cannot store {len(stored)} bytes in one claim, only {_MOST_BLOB_BYTES}"
             raise LedgerError(self.name, problem, "ask for fewer cells in one release")
 
-    def _check_demand(self, request: Request) -> None:
-        for price in request.demand.values():
+    def _check_demand(self, demand: Demand, disclosure: str) -> None:
+        for price in demand.values():
             if not same_kind(price, self.capacity):
                 kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
                 raise InvalidArgument("price", price, f"ledger {self.name!r} takes {kind}")
-            require_price(price, request.disclosure)
+            require_price(price, disclosure)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter
+from typing import Any
 
 from dp.accounting.budget import Budget, same_kind
 from dp.errors import SparkMpcError
 from lake.ledger.allocation import granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
+from lake.ledger.balances import Demand
 from lake.ledger.books import Books
 from lake.ledger.rows import Request, check_request
 from lake.ledger.selection import Choice, Named
@@ -48,7 +50,7 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
 
 
 def make_posted(
-    books: Books, lots: Iterable[Sequence[Post]], ledger_id: str, check: Callable[[Request], None]
+    books: Books, lots: Iterable[Sequence[Post]], ledger_id: str, check: Callable[[Demand, str], None]
 ) -> None:
     """Make the claims that others posted, each as far as it is granted at once and without a doubt.
 
@@ -56,7 +58,7 @@ def make_posted(
         books: of the ledger.
         lots: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
-        check: refuses what may not be asked of this ledger.
+        check: refuses a demand that may not be made of this ledger, for a disclosure or for "".
     """
     for lot in lots:
         settings, requests = read_settings(books.tx), list(_acceptable(books, lot, ledger_id, check))
@@ -66,23 +68,29 @@ def make_posted(
 
 
 def _acceptable(
-    books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]
+    books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Demand, str], None]
 ) -> Iterator[Request]:
+    demands: dict[tuple[str, ...], Demand] = {}  # most ask for the same
     for post in posts:
         try:
-            request = _read(post, books, ledger_id)
+            names, price, layout, fields = _read(post, ledger_id)
+            asked = (*names, price, layout)
+            if asked not in demands:
+                demand = _demand(books, Named(tuple(names), read_budget(price), layout))
+                check(demand, "")
+                demands[asked] = demand
+            request = Request(**fields, demand=demands[asked])
             check_request(request)
-            check(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
         yield request
 
 
-def _read(post: Post, books: Books, ledger_id: str) -> Request:
-    """Exactly what `written_post` writes.
+def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, Any]]:
+    """Exactly what `written_post` writes: blocks, price, layout, and the fields of the request.
 
     Raises:
-        ValueError: anything else, or blocks that have to be made first; many more where a price cannot be read.
+        ValueError: anything else; many more where it is nothing like it.
     """
     match post.content:
         case [str(whose), list(names), str(price), str(layout), dict(fields)] if whose == ledger_id:
@@ -94,7 +102,10 @@ def _read(post: Post, books: Books, ledger_id: str) -> Request:
     "".join((*names, *_texts_of(fields))).encode()  # an error where one is no text, or cannot be stored
     if not all(abs(number) < _MOST for number in _numbers_of(fields)):
         raise ValueError("not a number that is posted")
-    if not names or not all(map(books.accounts.has, names)):
+    return names, price, layout, fields
+
+
+def _demand(books: Books, choice: Named) -> Demand:
+    if not choice.names or not all(map(books.accounts.has, choice.names)):
         raise ValueError("blocks have to be made first")
-    choice = Named(tuple(names), read_budget(price), layout)
-    return Request(**fields, demand=choice.chosen(books, read_settings(books.tx)))
+    return choice.chosen(books, read_settings(books.tx))

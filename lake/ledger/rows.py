@@ -14,7 +14,7 @@ from dp.accounting.budget import Budget, budget_from_json, budget_to_json
 from dp.accounting.ledger import Claim, Entry, EntryState
 from dp.errors import InvalidArgument
 from lake.ledger.amounts import iso, read_budget, write_budget
-from lake.ledger.balances import Demand
+from lake.ledger.balances import Demand, once_each
 from lake.ledger.schema import claims, releases
 from lake.ledger.store import Row, Transaction
 
@@ -266,7 +266,8 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
 def insert_claims(tx: Transaction, requests: Iterable[Request], state: EntryState) -> list[ClaimRow]:
     """Write new claims."""
     rows = [new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now) for request in requests]
-    tx.write_each(_INSERT, [{"number": row.number, **_written(row)} for row in rows])
+    asked = once_each(_asked)
+    tx.write_each(_INSERT, [{"number": row.number, **asked(row.request.demand), **_written(row)} for row in rows])
     return rows
 
 
@@ -327,13 +328,16 @@ def read_demand(blocks: str, text: str) -> Demand:
     return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}
 
 
+def _asked(demand: Demand) -> dict[str, object]:
+    return {"blocks": json.dumps(list(demand)), "price": demand_text(demand)}
+
+
 def _written(row: ClaimRow) -> dict[str, object]:
+    """All but what was asked of which blocks, which never changes."""
     request = row.request
     return {
         "request_id": request.request_id,
         "parent": request.parent,
-        "blocks": json.dumps(list(request.demand)),
-        "price": demand_text(request.demand),
         "held": None if row.held == request.demand else demand_text(row.held),
         "owner": request.owner,
         "weight": request.weight,
