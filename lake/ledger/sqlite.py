@@ -90,6 +90,7 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
+        self._others = False  # whether others were there the last time
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         self._runner = _AtOnce(self._connection.cursor(), self._name)
@@ -165,8 +166,11 @@ class SQLiteStore:
     ) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted = False
+            posted, others, self._others = False, self._others, True
             try:
+                if post is not None and others:  # at once, as the lock is hardly free
+                    self._board.post(post)
+                    posted = True
                 for free in self._tries(_PAUSE_UNLESS_RUNG):
                     found = self._looked(look) if posted and not free else None
                     if found is not None:
@@ -209,6 +213,7 @@ class SQLiteStore:
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
         self._board.ring(taken)
+        self._others = bool(taken)
         return done
 
     @contextlib.contextmanager
