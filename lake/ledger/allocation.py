@@ -15,9 +15,14 @@ __all__ = ["allocate", "granted_at_once"]
 
 
 def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request]) -> list[ClaimRow]:
-    """New claims on blocks that have room for all of them, while nobody waits; otherwise none, and nothing was done."""
+    """New claims on blocks that have room for all of them, while nobody waits; otherwise none, and nothing was done.
+
+    One that takes from another claim, or opens something exactly, is never among them.
+    """
+    if books.tx.start.anybody_waits or any(request.parent is not None or request.disclosure for request in requests):
+        return []
     total = together(request.demand for request in requests)
-    if books.tx.start.anybody_waits or not books.fits(total):
+    if not books.fits(total):
         return []
     for request in requests:
         unlock(books, settings, request.demand, arrivals=1)

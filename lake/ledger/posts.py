@@ -6,21 +6,22 @@ For others only what is surely granted is made. Everything else, refusals above 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
 from dp.accounting.budget import Budget, same_kind
 from dp.errors import SparkMpcError
-from lake.ledger.allocation import granted_at_once
+from lake.ledger.allocation import allocate, granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
 from lake.ledger.balances import Demand
 from lake.ledger.books import Books
-from lake.ledger.rows import Request, check_request
+from lake.ledger.rows import ClaimRow, Request, check_request
 from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import read_settings
 from lake.ledger.store import Post
 
-__all__ = ["make_posted", "written_post"]
+__all__ = ["make_with_posted", "written_post"]
 
 _TEXTS = ("request_id", "owner", "table", "data_version", "release_key", "run_id", "purpose")
 _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
@@ -49,22 +50,36 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
-def make_posted(
-    books: Books, lots: Iterable[Sequence[Post]], ledger_id: str, check: Callable[[Demand, str], None]
-) -> None:
-    """Make the claims that others posted, each as far as it is granted at once and without a doubt.
+def make_with_posted(
+    books: Books,
+    own: Request,
+    lots: Iterable[Sequence[Post]],
+    ledger_id: str,
+    check: Callable[[Demand, str], None],
+) -> ClaimRow:
+    """Make a claim, as `allocate`; then those that others posted, each as far as it is granted at once.
 
     Args:
         books: of the ledger.
+        own: the claim.
         lots: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
         check: refuses a demand that may not be made of this ledger, for a disclosure or for "".
+
+    Raises:
+        BudgetExceeded: as `allocate`; then nothing was made.
     """
-    for lot in lots:
-        settings, requests = read_settings(books.tx), list(_acceptable(books, lot, ledger_id, check))
+    settings = read_settings(books.tx)
+    theirs = ([post for post in lot if post.request_id != own.request_id] for lot in lots)
+    others = (list(_acceptable(books, lot, ledger_id, check)) for lot in theirs)
+    first = next(others, [])
+    made = granted_at_once(books, settings, [own, *first])
+    row = made[0] if made else allocate(books, settings, own)
+    for requests in others if made else chain([first], others):
         if requests and not granted_at_once(books, settings, requests):
             for request in requests:
                 granted_at_once(books, settings, [request])
+    return row
 
 
 def _acceptable(
