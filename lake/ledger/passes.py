@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from sqlalchemy import Text, bindparam, cast, func, select, update
 
-from dp.accounting.budget import Budget, RenyiDP
+from dp.accounting.budget import Budget, RenyiDP, summed
 from lake.ledger.balances import Accounts, BlockState, Demand
 from lake.ledger.books import Books
 from lake.ledger.rows import read_demand
