@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +125,11 @@ class _Watched:
         self._point()
         return self._runner.rows(text, parameters)
 
-    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Pass it on."""
-        self._point()
-        self._runner.write(text, parameters, changes)
+    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+        """Pass it on, one by one."""
+        for parameters in every:
+            self._point()
+            self._runner.write(text, [parameters], changes)
 
 
 def store_of(where: str, clock: Clock) -> Store:

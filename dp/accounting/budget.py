@@ -159,6 +159,7 @@ Budget = Guarantee | RenyiDP
 """What a ledger can count in."""
 
 _KINDS: dict[str, type[Budget]] = {"pure": PureDP, "approx": ApproxDP, "zcdp": ZCDP, "renyi": RenyiDP}
+_NAMES = {cls: kind for kind, cls in _KINDS.items()}
 _READERS: dict[str, Callable[[Mapping[str, str]], Budget]] = {
     "pure": lambda amounts: PureDP(**amounts),
     "approx": lambda amounts: ApproxDP(**amounts),
@@ -201,8 +202,7 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
 
 def budget_to_json(budget: Budget) -> dict[str, str]:
     """The budget as a JSON object: its kind and each amount as an exact fraction, "1/10"."""
-    kind = next(name for name, cls in _KINDS.items() if isinstance(budget, cls))
-    return {"kind": kind, **{name: str(amount) for name, amount in budget.amounts.items()}}
+    return {"kind": _NAMES[type(budget)], **{name: str(amount) for name, amount in budget.amounts.items()}}
 
 
 def budget_from_json(data: dict[str, str]) -> Budget:

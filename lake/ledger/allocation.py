@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from lake.ledger.balances import together
 from lake.ledger.books import Books
 from lake.ledger.passes import run_pass, unlock
 from lake.ledger.rows import ClaimRow, Request
@@ -11,12 +14,19 @@ from lake.scheduling import ByArrivals
 __all__ = ["allocate", "granted_at_once"]
 
 
-def granted_at_once(books: Books, settings: Settings, request: Request) -> ClaimRow | None:
-    """A new claim on blocks that have room, while nobody waits; None otherwise, and then nothing was done."""
-    if books.tx.start.anybody_waits or not books.fits(request.demand):
-        return None
-    unlock(books, settings, request.demand, arrivals=1)
-    return books.hold(request)
+def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request]) -> list[ClaimRow]:
+    """New claims on blocks that have room for all of them, while nobody waits; otherwise none, and nothing was done.
+
+    One that takes from another claim, or opens something exactly, is never among them.
+    """
+    if books.tx.start.anybody_waits or any(request.parent is not None or request.disclosure for request in requests):
+        return []
+    total = together(request.demand for request in requests)
+    if not books.fits(total):
+        return []
+    for request in requests:
+        unlock(books, settings, request.demand, arrivals=1)
+    return books.hold(requests, total)
 
 
 def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
@@ -27,8 +37,7 @@ def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
     """
     if request.parent is not None or request.disclosure:
         return books.reserve(request)
-    granted = granted_at_once(books, settings, request)
-    if granted is not None:
+    for granted in granted_at_once(books, settings, [request]):
         return granted
     books.refuse_hopeless(request.demand)
     unlock(books, settings, request.demand, arrivals=1)

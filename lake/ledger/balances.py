@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 from sqlalchemy import bindparam, insert, select, update
 
-from dp.accounting.budget import Budget, fits
+from dp.accounting.budget import Budget, fits, summed
 from lake.errors import LedgerError
 from lake.ledger.amounts import added, nothing_like, read_budget, share_of, taken, write_budget
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
-__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block"]
+__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block", "once_each", "together"]
+
+T = TypeVar("T")
 
 Demand = Mapping[str, Budget]
 """How much of which block."""
@@ -89,6 +93,27 @@ class BlockState:
         amounts = self.left.amounts
         rooms = (amount > 0 for name, amount in amounts.items() if name != "delta")
         return not any(rooms)
+
+
+def once_each(made_of: Callable[[Demand], T]) -> Callable[[Demand], T]:
+    """The same function, called once for each object: claims that are made together often share their demand."""
+    made: dict[int, tuple[T, Demand]] = {}
+
+    def found(demand: Demand) -> T:
+        if id(demand) not in made:
+            made[id(demand)] = made_of(demand), demand  # kept alive: so the id stays its own
+        return made[id(demand)][0]
+
+    return found
+
+
+def together(demands: Iterable[Demand]) -> Demand:
+    """What several claims ask of each block in all."""
+    sums: defaultdict[str, Counter[Budget]] = defaultdict(Counter)
+    for demand in demands:
+        for block, amount in demand.items():
+            sums[block][amount] += 1
+    return {block: summed(counts.items(), next(iter(counts))) for block, counts in sums.items()}
 
 
 def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlocked: Fraction) -> None:
@@ -188,8 +213,7 @@ class Accounts:
 
     def save(self) -> None:
         """Write what changed."""
-        for block in self._changed:
-            self._tx.write_one(_SAVE, **_written(self._states[block]))
+        self._tx.write_one_each(_SAVE, [_written(self._states[block]) for block in self._changed])
         self._changed.clear()
 
     def _set(self, state: BlockState) -> None:

@@ -85,19 +85,20 @@ class Board:
         self._usual = said[0] if said > b"\0" else self._usual
         return said <= b"\0"
 
-    def take(self) -> Iterator[Posted]:
-        """Every line, oldest first, and those that come meanwhile. The caller holds the lock: nobody else takes any.
+    def take(self) -> Iterator[list[Posted]]:
+        """Every line, oldest first, in lots: those that are there, then those that came meanwhile. The caller holds the
+        lock: nobody else takes any.
 
         Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
         If the caller does not ask to the end, all of them stay.
         """
         found, size, end = 0, 0, time.monotonic() + _MOMENT_SECONDS
         while (lines := self._read(size)) or (found < self._usual and time.monotonic() < end):
-            for posted in self._living(lines):
-                found += 1
-                yield posted
-            size += len(lines)
-            if not lines:
+            if lines:
+                lot = list(self._living(lines))
+                found, size = found + len(lot), size + len(lines)
+                yield lot
+            else:
                 time.sleep(_LOOK_SECONDS)
         self.clear()
         self._usual = max(found, self._usual - 1)

@@ -8,6 +8,7 @@ waiting --> reserved --> armed --> spent
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,15 +19,15 @@ from dp.accounting.ledger import Claim, EntryState
 from dp.errors import BudgetExceeded
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger.amounts import added, taken, within
-from lake.ledger.balances import Accounts, Demand
+from lake.ledger.balances import Accounts, Demand, once_each
 from lake.ledger.rows import (
     ClaimRow,
     Request,
     claim_numbered,
     drop_noised,
     expired_claims,
-    grant_claim,
-    insert_claim,
+    grant_claims,
+    insert_claims,
     keep_noised,
     open_claims,
     save_claim,
@@ -76,18 +77,25 @@ class Books:
         if request.parent is None:
             if not self.fits(request.demand):
                 raise self.shortage(request.demand)
-            return self.hold(request)
+            (row,) = self.hold([request], request.demand)
+            return row
         self._take_from(request.parent, request.demand)
-        return self._reserved(request)
+        (row,) = self._reserved([request])
+        return row
 
-    def hold(self, request: Request) -> ClaimRow:
-        """A new claim that holds its budget at once; the caller has seen that the blocks have so much unlocked."""
-        self.accounts.acquire(request.demand)
-        return self._reserved(request)
+    def hold(self, requests: Sequence[Request], total: Demand) -> list[ClaimRow]:
+        """New claims that hold their budget at once.
+
+        Args:
+            requests: of the claims.
+            total: what they ask for together; the caller has seen that the blocks have so much unlocked.
+        """
+        self.accounts.acquire(total)
+        return self._reserved(requests)
 
     def wait(self, request: Request) -> ClaimRow:
         """A new claim that holds nothing yet."""
-        row = insert_claim(self.tx, request, "waiting")
+        (row,) = insert_claims(self.tx, [request], "waiting")
         self.tx.record("waiting", claim=row.number, demand=demand_json(request.demand))
         return row
 
@@ -104,10 +112,11 @@ class Books:
         """Whether every block has so much unlocked."""
         return not self.accounts.lacking(demand, lambda state: state.unlocked)
 
-    def grant(self, number: int, demand: Demand) -> None:
-        """waiting -> reserved; the caller acquires what it demands, together with others'."""
-        grant_claim(self.tx, number)
-        self.tx.record("reserved", claim=number, demand=demand_json(demand))
+    def grant(self, granted: Sequence[tuple[int, Demand]]) -> None:
+        """waiting -> reserved, of claims by their numbers; the caller acquires what they demand, all together."""
+        grant_claims(self.tx, (number for number, _ in granted))
+        said = once_each(demand_json)
+        self.tx.record_each("reserved", ({"claim": number, "demand": said(demand)} for number, demand in granted))
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:
         """waiting -> failed; nothing was held."""
@@ -162,7 +171,7 @@ class Books:
         if self.accounts.lacking(request.demand, lambda state: state.remaining):
             raise self.shortage(request.demand)
         self.accounts.charge(request.demand)
-        row = insert_claim(self.tx, request, "spent")
+        (row,) = insert_claims(self.tx, [request], "spent")
         self.tx.record("charged", claim=row.number, demand=demand_json(request.demand))
         return row
 
@@ -203,10 +212,13 @@ class Books:
             f" on ledger {self.ledger!r}: ask for less, or ask its steward"
         )
 
-    def _reserved(self, request: Request) -> ClaimRow:
-        row = insert_claim(self.tx, request, "reserved")
-        self.tx.record("reserved", claim=row.number, within=request.parent, demand=demand_json(request.demand))
-        return row
+    def _reserved(self, requests: Sequence[Request]) -> list[ClaimRow]:
+        rows, said = insert_claims(self.tx, requests, "reserved"), once_each(demand_json)
+        self.tx.record_each(
+            "reserved",
+            ({"claim": row.number, "within": row.request.parent, "demand": said(row.request.demand)} for row in rows),
+        )
+        return rows
 
     def _lost(self, problem: str) -> ClaimLost:
         remedy = "armed and spent claims are final; otherwise reserve under a new request id"

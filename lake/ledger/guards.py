@@ -91,8 +91,9 @@ def _fixed() -> list[_Guard]:
 
 
 def _life() -> list[_Guard]:
-    steps = ", ".join(f"'{step}'" for step in _STEPS)
-    no_step = f"OLD.state <> NEW.state AND OLD.state || '>' || NEW.state NOT IN ({steps})"
+    pairs = (step.split(">") for step in _STEPS)
+    steps = " OR ".join(f"OLD.state = '{old}' AND NEW.state = '{new}'" for old, new in pairs)  # no list: see schema
+    no_step = f"OLD.state <> NEW.state AND NOT ({steps})"
     paid = "OLD.state IN ('armed', 'spent')"
     again = "NEW.noised IS NOT NULL AND (OLD.noised IS NOT NULL OR OLD.state = 'spent')"
     return [

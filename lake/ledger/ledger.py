@@ -21,15 +21,14 @@ from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
-from lake.ledger.allocation import allocate
 from lake.ledger.amounts import write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
-from lake.ledger.balances import expect_blocks, made_block
+from lake.ledger.balances import Demand, expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
-from lake.ledger.posts import make_posted, written_post
+from lake.ledger.posts import make_with_posted, written_post
 from lake.ledger.rows import (
     ClaimRow,
     Request,
@@ -247,10 +246,7 @@ class Ledger(LedgerView, BudgetLedger):
         def lead(tx: Transaction, posts: Posts) -> ClaimRow | SparkMpcError:
             with self._opened(tx, request.request_id, choice.names) as books:
                 found = look(tx)
-                if found is None:
-                    found = self._made(books, request, choice)
-                    make_posted(books, posts(), self.ledger_id, self._check_demand)
-            return found
+                return self._made(books, request, choice, posts) if found is None else found
 
         post = written_post(self.ledger_id, self.capacity, request, choice)
         outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead)
@@ -364,12 +360,11 @@ class Ledger(LedgerView, BudgetLedger):
             yield books
             books.accounts.save()
 
-    def _made(self, books: Books, request: Request, choice: Choice) -> ClaimRow | SparkMpcError:
-        """A new claim; or what to tell about one that failed, and is on record."""
-        settings = read_settings(books.tx)
-        asked = replace(request, demand=choice.chosen(books, settings))
-        self._check_demand(asked)
-        row = allocate(books, settings, asked)
+    def _made(self, books: Books, request: Request, choice: Choice, posts: Posts) -> ClaimRow | SparkMpcError:
+        """A new claim, with those that others posted; or what to tell about one that failed, and is on record."""
+        asked = replace(request, demand=choice.chosen(books, read_settings(books.tx)))
+        self._check_demand(asked.demand, asked.disclosure)
+        row = make_with_posted(books, asked, posts(), self.ledger_id, self._check_demand)
         return books.shortage(asked.demand) if row.state == "failed" else row
 
     def _repeated(self, row: ClaimRow, request: Request, choice: Choice) -> SparkMpcError | None:
@@ -395,9 +390,9 @@ class Ledger(LedgerView, BudgetLedger):
             problem = f"cannot store {len(stored)} bytes in one claim, only {_MOST_BLOB_BYTES}"
             raise LedgerError(self.name, problem, "ask for fewer cells in one release")
 
-    def _check_demand(self, request: Request) -> None:
-        for price in request.demand.values():
+    def _check_demand(self, demand: Demand, disclosure: str) -> None:
+        for price in demand.values():
             if not same_kind(price, self.capacity):
                 kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
                 raise InvalidArgument("price", price, f"ledger {self.name!r} takes {kind}")
-            require_price(price, request.disclosure)
+            require_price(price, disclosure)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Text, bindparam, cast, func, select, update
 
 from dp.accounting.budget import Budget, RenyiDP, summed
 from lake.ledger.balances import Accounts, BlockState, Demand
@@ -18,14 +18,17 @@ from lake.ledger.schema import claims, ledger
 from lake.ledger.settings import Settings
 from lake.ledger.store import Row
 from lake.scheduling import ByTime, Supply, Waiting, distinct, in_grains
-from lake.scheduling.problem import Ints
+from lake.scheduling.problem import Ints, among
 
 __all__ = ["run_pass", "settle_time", "unlock"]
 
+# What is asked, and by whom: a database finds the few different things sooner than Python does.
+_ASKED = (claims.c.blocks, claims.c.price, claims.c.weight)
 _WAITING = (
-    select(claims.c.number, claims.c.blocks, claims.c.price, claims.c.weight)
+    select(*_ASKED, func.aggregate_strings(cast(claims.c.number, Text), ","))
     .where(claims.c.state == "waiting")
-    .order_by(claims.c.number)
+    .group_by(*_ASKED)
+    .order_by(func.min(claims.c.number))
 )
 _PASS = update(ledger).values(passed=bindparam("passed"))
 
@@ -44,8 +47,7 @@ def run_pass(books: Books, settings: Settings) -> None:
         queue = _Queue.of(rows)
         books.accounts.fetch(queue.names)
         unlock(books, settings, queue.names)
-        granted = scheduler.grants(*queue.problem(books.accounts))
-        _grant(books, [(rows[i][0], queue.demands[queue.which[i]]) for i in granted])
+        _grant(books, queue, scheduler.grants(*queue.problem(books.accounts)))
     books.tx.write(_PASS, passed=books.tx.head().sequence)
 
 
@@ -54,6 +56,8 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
     unlocking = settings.scheduler.unlocking
     for name in names:
         state = books.accounts.of(name)
+        if state.share == 1:
+            continue  # nothing is locked
         elapsed = _elapsed(books, state)
         share = unlocking.after_time(state.share, elapsed)
         for _ in range(arrivals):
@@ -74,14 +78,11 @@ def _elapsed(books: Books, state: BlockState) -> int:
     return max(int((books.tx.now - state.shared_at) * 1000), 0)
 
 
-def _grant(books: Books, granted: Sequence[tuple[int, Demand]]) -> None:
+def _grant(books: Books, queue: _Queue, granted: Ints) -> None:
     """Grant all of these, and add up once what each block gives."""
-    sums: defaultdict[str, Counter[Budget]] = defaultdict(Counter)
-    for number, demand in granted:
-        books.grant(number, demand)
-        for block, amount in demand.items():
-            sums[block][amount] += 1
-    total = {block: summed(counts.items(), next(iter(counts))) for block, counts in sums.items()}
+    numbers, demands = queue.number[granted].tolist(), [queue.demands[i] for i in queue.which[granted].tolist()]
+    books.grant(list(zip(numbers, demands, strict=True)))
+    total = queue.total(granted)
     assert books.fits(total)  # the scheduler counts in grains; this counts exactly
     books.accounts.acquire(total)
 
@@ -91,19 +92,25 @@ class _Queue:
     """Everybody who waits; most ask for one of a few things.
 
     Attributes:
-        rows: as `_WAITING` has them.
-        demands: the different demands.
-        which: of every row, its demand, (n,).
+        number: of every claim, ascending, (n,).
+        which: of every claim, the place of what it asks, (n,).
+        demands: what is asked, in order of arrival; one may be there more than once.
+        weights: of each of these.
     """
 
-    rows: Sequence[Row]
-    demands: Sequence[Demand]
+    number: Ints
     which: Ints
+    demands: Sequence[Demand]
+    weights: Sequence[int]
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> _Queue:
-        texts, which = distinct((row[1], row[2]) for row in rows)
-        return cls(rows, [read_demand(*text) for text in texts], which)
+        """From rows as `_WAITING` has them."""
+        number = np.array(",".join(row[3] for row in rows).split(","), dtype=np.int64)
+        which = np.repeat(np.arange(len(rows)), [row[3].count(",") + 1 for row in rows])
+        arrival = np.argsort(number)
+        demands = [read_demand(blocks, price) for blocks, price, *_ in rows]
+        return cls(number[arrival], which[arrival], demands, [row[2] for row in rows])
 
     @cached_property
     def names(self) -> list[str]:
@@ -112,19 +119,40 @@ class _Queue:
 
     def problem(self, accounts: Accounts) -> tuple[Supply, Waiting]:
         """Blocks and claims, as a scheduler takes them."""
-        amounts, amount_of = distinct(amount for demand in self.demands for amount in demand.values())
-        supply, grains = self._in_grains(accounts, amounts)
-        place = {name: index for index, name in enumerate(self.names)}
-        blocks = np.array([place[name] for demand in self.demands for name in demand], dtype=np.int64)
-        parts, first = self._parts()
-        waiting = Waiting(
-            number=np.array([row[0] for row in self.rows], dtype=np.int64),
-            weight=np.array([row[3] for row in self.rows], dtype=np.float64),
-            first=first,
-            block=blocks[parts],
-            demand=grains[amount_of[parts]],
-        )
-        return supply, waiting
+        first, block, amount = self._pairs
+        supply, grains = self._in_grains(accounts, self._amounts[0])
+        weight = np.array(self.weights, dtype=np.float64)[self.which]
+        return supply, Waiting(self.number, weight, first, block, grains[amount])
+
+    def total(self, claims: Ints) -> Demand:
+        """What these claims ask of each block, all together."""
+        amounts, (first, block, amount) = self._amounts[0], self._pairs
+        pairs = np.repeat(among(len(self.number), claims), np.diff(first))
+        asked, counts = np.unique(block[pairs] * len(amounts) + amount[pairs], return_counts=True)
+        parts: defaultdict[str, list[tuple[Budget, int]]] = defaultdict(list)
+        for pair, count in zip(asked.tolist(), counts.tolist(), strict=True):
+            place, kind = divmod(pair, len(amounts))
+            parts[self.names[place]].append((amounts[kind], count))
+        return {name: summed(prices, amounts[0]) for name, prices in parts.items()}
+
+    @cached_property
+    def _amounts(self) -> tuple[list[Budget], Ints]:
+        """The different amounts that are asked, and of every part of a demand, demand after demand, its place there."""
+        every = [amount for demand in self.demands for amount in demand.values()]
+        objects, which = distinct(map(id, every))  # far fewer than parts, and an exact amount takes long to hash
+        known = {id(amount): amount for amount in every}
+        amounts, place = distinct(known[one] for one in objects)
+        return amounts, place[which]
+
+    @cached_property
+    def _pairs(self) -> tuple[Ints, Ints, Ints]:
+        """The parts of every claim's demand: where each claim's begin, with the end; their blocks; their amounts."""
+        counts = np.array([len(demand) for demand in self.demands], dtype=np.int64)
+        begins = (np.cumsum(counts) - counts)[self.which]
+        first = np.concatenate(([0], np.cumsum(counts[self.which])))
+        parts = np.arange(first[-1]) + np.repeat(begins - first[:-1], counts[self.which])
+        _, block = distinct(name for demand in self.demands for name in demand)
+        return first, block[parts], self._amounts[1][parts]
 
     def _in_grains(self, accounts: Accounts, amounts: Sequence[Budget]) -> tuple[Supply, Ints]:
         states = [accounts.of(name) for name in self.names]
@@ -132,13 +160,6 @@ class _Queue:
             [state.capacity.amounts for state in states],
             [state.unlocked.amounts for state in states],
             [amount.amounts for amount in amounts],
-            claims=len(self.rows),
+            claims=len(self.number),
             fits="any" if isinstance(states[0].capacity, RenyiDP) else "every",
         )
-
-    def _parts(self) -> tuple[Ints, Ints]:
-        """Of every row, one after the other, the parts of its demand; and where each row's begin."""
-        counts = np.array([len(demand) for demand in self.demands], dtype=np.int64)
-        begins = (np.cumsum(counts) - counts)[self.which]
-        first = np.concatenate(([0], np.cumsum(counts[self.which])))
-        return np.arange(first[-1]) + np.repeat(begins - first[:-1], counts[self.which]), first

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,16 +96,17 @@ class _Batched:
             self.send()
         return self._known.pop(query)
 
-    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Send a statement with the next batch; the server itself ends the transaction if it does not do its work."""
+    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+        """Send statements with the next batch; the server itself ends the transaction if one does not do its work."""
         self._known.clear()
         self._unsent = {statement: wanted for statement, wanted in self._unsent.items() if not wanted}
-        if any(isinstance(value, bytes) and len(value) > _LONG_BYTES for value in parameters.values()):
-            self.send()
-            self._connection.execute(text.encode(), parameters)
-            return
-        statement = self._cursor.mogrify(text, parameters)
-        self._unsent[statement if changes is None else _EXACTLY.format(statement, changes)] = False
+        for parameters in every:
+            if any(isinstance(value, bytes) and len(value) > _LONG_BYTES for value in parameters.values()):
+                self.send()
+                self._connection.execute(text.encode(), parameters)
+                continue
+            statement = self._cursor.mogrify(text, parameters)
+            self._unsent[statement if changes is None else _EXACTLY.format(statement, changes)] = False
 
     def send(self, *last: str) -> None:
         """Send what waits, and take the answers."""

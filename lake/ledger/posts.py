@@ -5,20 +5,23 @@ For others only what is surely granted is made. Everything else, refusals above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from operator import attrgetter, itemgetter
+from typing import Any
 
 from dp.accounting.budget import Budget, same_kind
 from dp.errors import SparkMpcError
-from lake.ledger.allocation import granted_at_once
+from lake.ledger.allocation import allocate, granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
+from lake.ledger.balances import Demand
 from lake.ledger.books import Books
-from lake.ledger.rows import Request, check_request
+from lake.ledger.rows import ClaimRow, Request, check_request
 from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import read_settings
 from lake.ledger.store import Post
 
-__all__ = ["make_posted", "written_post"]
+__all__ = ["make_with_posted", "written_post"]
 
 _TEXTS = ("request_id", "owner", "table", "data_version", "release_key", "run_id", "purpose")
 _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
@@ -47,30 +50,62 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
     return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
 
 
-def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Request], None]) -> None:
-    """Make the claims that others posted, each as far as it is granted at once and without a doubt.
+def make_with_posted(
+    books: Books,
+    own: Request,
+    lots: Iterable[Sequence[Post]],
+    ledger_id: str,
+    check: Callable[[Demand, str], None],
+) -> ClaimRow:
+    """Make a claim, as `allocate`; then those that others posted, each as far as it is granted at once.
 
     Args:
         books: of the ledger.
-        posts: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
+        own: the claim.
+        lots: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
-        check: refuses what may not be asked of this ledger.
-    """
-    for post in posts:
-        try:
-            request = _read(post, books, ledger_id)
-            check_request(request)
-            check(request)
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
-            continue  # nothing was written yet, and whoever posted it asks by itself
-        granted_at_once(books, read_settings(books.tx), request)
-
-
-def _read(post: Post, books: Books, ledger_id: str) -> Request:
-    """Exactly what `written_post` writes.
+        check: refuses a demand that may not be made of this ledger, for a disclosure or for "".
 
     Raises:
-        ValueError: anything else, or blocks that have to be made first; many more where a price cannot be read.
+        BudgetExceeded: as `allocate`; then nothing was made.
+    """
+    settings = read_settings(books.tx)
+    theirs = ([post for post in lot if post.request_id != own.request_id] for lot in lots)
+    others = (list(_acceptable(books, lot, ledger_id, check)) for lot in theirs)
+    first = next(others, [])
+    made = granted_at_once(books, settings, [own, *first])
+    row = made[0] if made else allocate(books, settings, own)
+    for requests in others if made else chain([first], others):
+        if requests and not granted_at_once(books, settings, requests):
+            for request in requests:
+                granted_at_once(books, settings, [request])
+    return row
+
+
+def _acceptable(
+    books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Demand, str], None]
+) -> Iterator[Request]:
+    demands: dict[tuple[str, ...], Demand] = {}  # most ask for the same
+    for post in posts:
+        try:
+            names, price, layout, fields = _read(post, ledger_id)
+            asked = (*names, price, layout)
+            if asked not in demands:
+                demand = _demand(books, Named(tuple(names), read_budget(price), layout))
+                check(demand, "")
+                demands[asked] = demand
+            request = Request(**fields, demand=demands[asked])
+            check_request(request)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
+            continue  # nothing was written yet, and whoever posted it asks by itself
+        yield request
+
+
+def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, Any]]:
+    """Exactly what `written_post` writes: blocks, price, layout, and the fields of the request.
+
+    Raises:
+        ValueError: anything else; many more where it is nothing like it.
     """
     match post.content:
         case [str(whose), list(names), str(price), str(layout), dict(fields)] if whose == ledger_id:
@@ -82,7 +117,10 @@ def _read(post: Post, books: Books, ledger_id: str) -> Request:
     "".join((*names, *_texts_of(fields))).encode()  # an error where one is no text, or cannot be stored
     if not all(abs(number) < _MOST for number in _numbers_of(fields)):
         raise ValueError("not a number that is posted")
-    if not names or not all(map(books.accounts.has, names)):
+    return names, price, layout, fields
+
+
+def _demand(books: Books, choice: Named) -> Demand:
+    if not choice.names or not all(map(books.accounts.has, choice.names)):
         raise ValueError("blocks have to be made first")
-    choice = Named(tuple(names), read_budget(price), layout)
-    return Request(**fields, demand=choice.chosen(books, read_settings(books.tx)))
+    return choice.chosen(books, read_settings(books.tx))

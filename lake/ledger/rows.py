@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from sqlalchemy import Select, bindparam, exists, insert, or_, select, update
+from sqlalchemy import Select, bindparam, exists, insert, literal_column, null, or_, select, update
 
 from dp.accounting.budget import Budget, budget_from_json, budget_to_json
 from dp.accounting.ledger import Claim, Entry, EntryState
 from dp.errors import InvalidArgument
 from lake.ledger.amounts import iso, read_budget, write_budget
-from lake.ledger.balances import Demand
+from lake.ledger.balances import Demand, once_each
 from lake.ledger.schema import claims, releases
 from lake.ledger.store import Row, Transaction
 
@@ -29,8 +30,8 @@ __all__ = [
     "drop_noised",
     "expect_claims",
     "expired_claims",
-    "grant_claim",
-    "insert_claim",
+    "grant_claims",
+    "insert_claims",
     "keep_noised",
     "most_of",
     "new_row",
@@ -149,11 +150,12 @@ _NAMES = [column.name for column in _COLUMNS]
 _ALL: Select[Row] = select(*_COLUMNS).order_by(claims.c.number)
 _NUMBERED = _ALL.where(claims.c.number == bindparam("number"))
 _REQUESTED = _ALL.where(claims.c.request_id == bindparam("request_id"))
+# a driver gives what is no part of the text anew for each of many grants
 _GRANT = (
     update(claims)
-    .where(claims.c.number == bindparam("claim"), claims.c.state == "waiting")
-    .values(state="reserved", lease_expires_at=bindparam("now") + claims.c.lease_seconds)
-    .values(deadline_at=None, updated_at=bindparam("now"))
+    .where(claims.c.number == bindparam("claim"), claims.c.state == literal_column("'waiting'"))
+    .values(state=literal_column("'reserved'"), lease_expires_at=bindparam("now") + claims.c.lease_seconds)
+    .values(deadline_at=null(), updated_at=bindparam("now"))
 )
 _WITHIN = _ALL.where(claims.c.parent == bindparam("parent"))
 _OPEN = _ALL.where(claims.c.state == bindparam("state"))
@@ -250,7 +252,7 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
     waits = state == "waiting"
     return ClaimRow(
         number=number,
-        request=replace(request, demand=demand),
+        request=request if request.demand is demand else replace(request, demand=demand),
         held=demand,
         state=state,
         fence=1,
@@ -261,11 +263,12 @@ def new_row(number: int, request: Request, demand: Demand, state: EntryState, no
     )
 
 
-def insert_claim(tx: Transaction, request: Request, state: EntryState) -> ClaimRow:
-    """Write a new claim."""
-    row = new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now)
-    tx.write(_INSERT, number=row.number, **_written(row))
-    return row
+def insert_claims(tx: Transaction, requests: Iterable[Request], state: EntryState) -> list[ClaimRow]:
+    """Write new claims."""
+    rows = [new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now) for request in requests]
+    asked = once_each(_asked)
+    tx.write_each(_INSERT, [{"number": row.number, **asked(row.request.demand), **_written(row)} for row in rows])
+    return rows
 
 
 def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> None:
@@ -290,9 +293,12 @@ def resumable_claim(tx: Transaction, release_key: str) -> tuple[ClaimRow, bytes]
     return None if row is None else (_read(row[1:]), bytes(row[0]))
 
 
-def grant_claim(tx: Transaction, number: int) -> None:
-    """waiting -> reserved, with a fresh lease; reads nothing, for a scheduler grants many."""
-    tx.write_one(_GRANT, claim=number, now=tx.now)
+def grant_claims(tx: Transaction, numbers: Iterable[int]) -> None:
+    """waiting -> reserved, with fresh leases; reads nothing, for a scheduler grants many.
+
+    In the order of their numbers, as a file has them: so that each of its pages is touched once.
+    """
+    tx.write_one_each(_GRANT, [{"claim": number, "now": tx.now} for number in sorted(numbers)])
 
 
 def most_of(demand: Demand) -> Budget:
@@ -322,13 +328,16 @@ def read_demand(blocks: str, text: str) -> Demand:
     return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}
 
 
+def _asked(demand: Demand) -> dict[str, object]:
+    return {"blocks": json.dumps(list(demand)), "price": demand_text(demand)}
+
+
 def _written(row: ClaimRow) -> dict[str, object]:
+    """All but what was asked of which blocks, which never changes."""
     request = row.request
     return {
         "request_id": request.request_id,
         "parent": request.parent,
-        "blocks": json.dumps(list(request.demand)),
-        "price": demand_text(request.demand),
         "held": None if row.held == request.demand else demand_text(row.held),
         "owner": request.owner,
         "weight": request.weight,

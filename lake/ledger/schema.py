@@ -79,6 +79,8 @@ blocks = Table(
 )
 
 STATES = ("waiting", "reserved", "armed", "spent", "released", "failed")
+# SQLite makes a table of every list of more than two for each row that it checks: that is half of an update's time.
+_IS_STATE = " OR ".join(f"state = '{state}'" for state in STATES)
 
 claims = Table(
     "claims",
@@ -97,7 +99,7 @@ claims = Table(
     Column("run_id", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("disclosure", Text, nullable=False),
-    Column("state", Text, CheckConstraint(f"state IN {STATES}"), nullable=False),
+    Column("state", Text, CheckConstraint(_IS_STATE), nullable=False),
     Column("fence", Integer, nullable=False),
     Column("lease_seconds", _Seconds, nullable=False),
     Column("lease_expires_at", _Seconds, nullable=False),

@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,7 +39,7 @@ _PAUSE_UNLESS_RUNG = 5e-3
 
 T = TypeVar("T")
 
-_MADE = "SELECT 1 FROM claims WHERE request_id = ?"
+_MADE = "SELECT request_id FROM claims WHERE request_id IN ({})"
 _TEXTS = Texts(sqlite_dialect.dialect(paramstyle="named"))
 
 
@@ -56,10 +56,10 @@ class _AtOnce:
         """Every row of a query."""
         return self._cursor.execute(text, parameters).fetchall()
 
-    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Run a statement."""
-        self._cursor.execute(text, parameters)
-        if changes not in (None, self._cursor.rowcount):
+    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+        """Run a statement with each of these parameters."""
+        done = self._cursor.connection.executemany(text, every)  # a cursor that stays would keep the file open
+        if changes is not None and done.rowcount != changes * len(every):
             raise unruly(self._name)
 
 
@@ -90,6 +90,7 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
+        self._others = False  # whether others were there the last time
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         self._runner = _AtOnce(self._connection.cursor(), self._name)
@@ -165,8 +166,11 @@ class SQLiteStore:
     ) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted = False
+            posted, others, self._others = False, self._others, True
             try:
+                if post is not None and others:  # at once, as the lock is hardly free
+                    self._board.post(post)
+                    posted = True
                 for free in self._tries(_PAUSE_UNLESS_RUNG):
                     found = self._looked(look) if posted and not free else None
                     if found is not None:
@@ -201,15 +205,15 @@ class SQLiteStore:
         """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
         taken: list[Posted] = []
 
-        def posts() -> Iterator[Post]:
-            for posted in self._board.take():
-                taken.append(posted)
-                if not self._made(posted.post):
-                    yield posted.post
+        def posts() -> Iterator[list[Post]]:
+            for lot in self._board.take():
+                taken.extend(lot)
+                yield self._unmade([posted.post for posted in lot])
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
         self._board.ring(taken)
+        self._others = bool(taken)
         return done
 
     @contextlib.contextmanager
@@ -260,8 +264,12 @@ class SQLiteStore:
         problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"
         return LedgerError(self.path, problem, "see who holds it, then try again")
 
-    def _made(self, post: Post) -> bool:
-        return self._connection.execute(_MADE, (post.request_id,)).fetchone() is not None
+    def _unmade(self, posts: Sequence[Post]) -> list[Post]:
+        """Of every claim that is not there yet, one post."""
+        asked = {post.request_id: post for post in posts}
+        for (there,) in self._connection.execute(_MADE.format(", ".join("?" * len(asked))), list(asked)):
+            del asked[there]
+        return list(asked.values())
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -89,7 +89,7 @@ class Texts:
         """The text that the driver takes, and the parameters that the statement itself sets."""
         found = self._texts.get(id(statement))
         if found is None:
-            compiled = statement.compile(dialect=self._dialect)
+            compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
             found = (statement, str(compiled), dict(compiled.params))  # kept alive: so the id stays its own
             self._texts[id(statement)] = found
         return found[1:]
@@ -104,8 +104,14 @@ class Runner(Protocol):
     def rows(self, text: str, parameters: Parameters) -> list[Row]:
         """Every row of a query, after all that was written before it."""
 
-    def write(self, text: str, parameters: Parameters, changes: int | None) -> None:
-        """Run a statement; one that changes another number of rows than `changes` ends the transaction."""
+    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+        """Run a statement with each of these parameters.
+
+        Args:
+            text: the statement.
+            every: the parameters of each run.
+            changes: how many rows each run changes, and none could change more; fewer end the transaction. None: any.
+        """
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,9 @@ class Post:
     content: list[Any]
 
 
-Posts = Callable[[], Iterable[Post]]
-"""Takes what others posted, of claims that are not there yet; each is dealt with before the next is asked for."""
+Posts = Callable[[], Iterable[Sequence[Post]]]
+"""Takes what others posted, of claims that are not there yet, in lots as they come; each lot is dealt with before the
+next is asked for."""
 
 
 @dataclass
@@ -181,16 +188,28 @@ class Transaction:
 
     def write(self, statement: ClauseElement, **parameters: Any) -> None:
         """Run a statement that changes any number of rows."""
-        self._runner.write(*self._made(statement, parameters), None)
+        self._write(statement, [parameters], None)
 
     def write_one(self, statement: ClauseElement, **parameters: Any) -> None:
-        """Run a statement that changes one row.
+        """Run a statement that changes one row, which it names by its key.
 
         Raises:
             LedgerError: it changed none, so somebody else did who does not keep to the rules; now, or when the
                 transaction ends.
         """
-        self._runner.write(*self._made(statement, parameters), 1)
+        self._write(statement, [parameters], 1)
+
+    def write_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
+        """Run a statement with each of these parameters; as `write`."""
+        self._write(statement, every, None)
+
+    def write_one_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
+        """Run a statement with each of these parameters, as `write_one` does."""
+        self._write(statement, every, 1)
+
+    def _write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
+        text, own = self._texts.of(statement)
+        self._runner.write(text, [{**own, **parameters} for parameters in every] if own else every, changes)
 
     def _made(self, statement: ClauseElement, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         text, own = self._texts.of(statement)
@@ -214,10 +233,18 @@ class Transaction:
             kind: what happened, such as "armed".
             event: to whom; values of JSON, nothing secret.
         """
-        text = _JSON.encode({"event": kind, **event, "at": self.now})
-        last = self.start.head
-        head = self.start.head = Head(last.sequence + 1, chained(last.hash, text))
-        self.write(_APPEND, at=self.now, event=text, sequence=head.sequence, hash=head.hash)
+        self.record_each(kind, [event])
+
+    def record_each(self, kind: str, events: Iterable[Mapping[str, Any]]) -> None:
+        """Append one event after the other to the audit log; as `record`."""
+        sequence, digest = self.start.head.sequence, self.start.head.hash
+        lines = []
+        for event in events:
+            text = _JSON.encode({"event": kind, **event, "at": self.now})
+            sequence, digest = sequence + 1, chained(digest, text)
+            lines.append({"at": self.now, "event": text, "sequence": sequence, "hash": digest})
+        self.start.head = Head(sequence, digest)
+        self._write(_APPEND, lines, None)
 
 
 def unruly(name: str) -> LedgerError:

@@ -61,7 +61,9 @@ def _break_ties(rank: Ints, shares: Floats, waiting: Waiting) -> None:
         return
     pairs, first = waiting.pairs(tied)
     owner = np.repeat(np.arange(len(tied)), np.diff(first))
-    descending = shares[pairs][np.lexsort((-shares[pairs], owner))]
+    descending = shares[pairs]
+    if ((np.diff(descending) > 0) & (np.diff(owner) == 0)).any():  # often a claim asks as much of each block
+        descending = descending[np.lexsort((-descending, owner))]
     begin, end, depth = first[:-1], first[1:], 1
     while len(tied) and (begin + depth < end).any():
         place = begin + depth

@@ -22,7 +22,7 @@ from dp.accounting.budget import ZCDP, PureDP
 from lake.blocks.selectors import Selector
 from lake.ledger import Ledger
 from lake.ledger.amounts import write_budget
-from lake.ledger.board import Board
+from lake.ledger.board import Board, Posted
 from lake.ledger.posts import written_post
 from lake.ledger.selection import Named, Wanted
 from lake.ledger.store import Post
@@ -57,8 +57,13 @@ def other(path: Path) -> Iterator[Board]:
         yield made
 
 
+def taken(board: Board) -> list[Posted]:
+    """All lots together."""
+    return [one for lot in board.take() for one in lot]
+
+
 def ids(board: Board) -> list[str]:
-    return [one.post.request_id for one in board.take()]
+    return [one.post.request_id for one in taken(board)]
 
 
 def line(request_id: str = "r", *, age: float = 0.0, bell: object = 9, content: object = ()) -> list[object]:
@@ -76,11 +81,11 @@ def test_lines_come_back_in_their_order_and_once(board: Board, other: Board) -> 
     posts = [Post(f"r{number}", [number, "a\nb\r\u2028", {"price": None}]) for number in range(5)]
     for number, post in enumerate(posts):
         (board if number % 2 else other).post(post)
-    assert [one.post for one in board.take()] == posts
-    assert list(board.take()) == list(other.take()) == []
+    assert [one.post for one in taken(board)] == posts
+    assert taken(board) == taken(other) == []
     other.post(posts[0])
     assert ids(other) == ["r0"]
-    assert list(board.take()) == []
+    assert taken(board) == []
 
 
 def test_what_a_closed_board_posted_stays(path: Path, board: Board) -> None:
@@ -90,7 +95,7 @@ def test_what_a_closed_board_posted_stays(path: Path, board: Board) -> None:
 
 
 def test_there_is_no_file_before_the_first_line(board: Board, path: Path) -> None:
-    assert list(board.take()) == []
+    assert taken(board) == []
     board.ring()
     assert not path.exists()
     board.post(Post("r", []))
@@ -150,14 +155,14 @@ def test_a_line_older_than_the_patience_is_not_told_that_the_lock_is_free(path: 
         other.post(Post("r", []))
         impatient.ring()
         assert other.wait(0.05) is False
-        assert list(impatient.take()) == []
+        assert taken(impatient) == []
 
 
 def check_appended(board: Board, names: tuple[str, ...]) -> None:
-    taken = list(board.take())
-    assert all(one.post.content == [LONG, int(one.post.request_id.split("-")[1])] for one in taken)
+    found = taken(board)
+    assert all(one.post.content == [LONG, int(one.post.request_id.split("-")[1])] for one in found)
     for name in names:
-        theirs = [one.post.request_id for one in taken if one.post.request_id.startswith(f"{name}-")]
+        theirs = [one.post.request_id for one in found if one.post.request_id.startswith(f"{name}-")]
         assert theirs == [f"{name}-{number}" for number in range(LINES)]
 
 
@@ -203,7 +208,7 @@ def waited(board: Board, seconds: float) -> tuple[bool, float]:
 
 def test_a_bell_wakes_whoever_waits_for_what_was_done(board: Board, other: Board) -> None:
     other.post(Post("r", []))
-    board.ring(list(board.take()))
+    board.ring(taken(board))
     free, seconds = waited(other, 30)
     assert not free  # somebody did it: look
     assert seconds < 10
@@ -224,8 +229,8 @@ def test_a_bell_tells_the_first_who_still_waits_that_the_lock_is_free(path: Path
 
 def test_a_bell_that_comes_while_somebody_waits_ends_the_wait(board: Board, other: Board) -> None:
     other.post(Post("r", []))
-    taken = list(board.take())
-    ringing = threading.Timer(0.1, board.ring, args=(taken,))
+    found = taken(board)
+    ringing = threading.Timer(0.1, board.ring, args=(found,))
     ringing.start()
     _, seconds = waited(other, 30)
     ringing.join()
@@ -234,24 +239,24 @@ def test_a_bell_that_comes_while_somebody_waits_ends_the_wait(board: Board, othe
 
 def test_whatever_anybody_sends_to_a_bell_only_wakes(board: Board, other: Board) -> None:
     other.post(Post("r", []))
-    (posted,) = board.take()
+    (posted,) = taken(board)
     for message in (b"", b"\xff", b"x" * 1000):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anybody:
             anybody.sendto(message, ("127.0.0.1", posted.bell))
         assert waited(other, 30)[1] < 10
-    assert list(other.take()) == []
+    assert taken(other) == []
 
 
 def test_nobody_rings_for_himself(board: Board) -> None:
     board.post(Post("mine", []))
-    board.ring(list(board.take()))
+    board.ring(taken(board))
     assert waited(board, 0.05)[1] >= 0.04
 
 
 def test_more_are_told_than_a_byte_counts(board: Board, other: Board) -> None:
     for number in range(300):
         other.post(Post(f"r{number}", []))
-    board.ring(list(board.take()))
+    board.ring(taken(board))
     assert waited(other, 30)[1] < 10
 
 
@@ -259,7 +264,7 @@ def test_whose_bell_is_gone_is_passed_over(path: Path, board: Board, other: Boar
     with closing(Board(path, PATIENCE)) as gone:
         gone.post(Post("gone", []))
     other.post(Post("r", []))
-    board.ring(list(board.take()))
+    board.ring(taken(board))
     assert waited(other, 30)[1] < 10
 
 
@@ -273,9 +278,9 @@ def test_without_a_bell_waiting_is_just_waiting(board: Board, path: Path) -> Non
 def test_taking_waits_a_moment_and_no_longer_for_as_many_as_came_before(board: Board, other: Board) -> None:
     for number in range(3):
         other.post(Post(f"r{number}", []))
-    assert len(list(board.take())) == 3
+    assert len(taken(board)) == 3
     began = time.monotonic()
-    assert list(board.take()) == []
+    assert taken(board) == []
     assert time.monotonic() - began < 5
 
 
@@ -285,7 +290,7 @@ def test_a_board_that_cannot_be_opened_gives_nothing_and_takes_nothing(
 ) -> None:
     spoil(path)
     board.post(Post("r", []))
-    assert list(board.take()) == []
+    assert taken(board) == []
     board.ring()
 
 
@@ -295,14 +300,14 @@ def test_a_board_that_somebody_else_put_there_is_not_used(
     other.post(Post("theirs", []))
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
     board.post(Post("mine", []))
-    assert list(board.take()) == []
+    assert taken(board) == []
     assert path.read_bytes().count(b"\n") == 1
 
 
 def test_a_place_that_is_gone_makes_no_post_fail(board: Board, path: Path) -> None:
     path.parent.rmdir()
     board.post(Post("r", []))
-    assert list(board.take()) == []
+    assert taken(board) == []
     board.ring()
     assert not path.parent.exists()
 
@@ -311,7 +316,7 @@ def test_a_place_that_is_gone_makes_no_post_fail(board: Board, path: Path) -> No
 def test_a_full_disk_makes_no_post_fail(board: Board, path: Path) -> None:
     path.symlink_to("/dev/full")
     board.post(Post("r", []))
-    assert list(board.take()) == []
+    assert taken(board) == []
     board.ring()
 
 

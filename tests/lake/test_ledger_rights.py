@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import sqlite3
 import stat
@@ -28,6 +29,7 @@ from lake.errors import ApprovalNeeded, LedgerError
 from lake.ledger import Ledger
 from lake.ledger.guards import install_guards
 from lake.ledger.postgres import PostgresStore
+from lake.ledger.schema import STATES
 from lake.ledger.steward import Steward
 
 Refused = psycopg.errors.InsufficientPrivilege
@@ -541,6 +543,25 @@ def test_a_file_is_guarded_against_accidents(tmp_path: Path, statement: str) -> 
     refused = pytest.raises(sqlite3.IntegrityError, match=r"never|steps of a claim|not approved")
     with contextlib.closing(sqlite3.connect(tmp_path / "ledger")) as connection, refused:
         connection.execute(statement)
+
+
+def test_the_steps_of_a_claim_in_a_file_are_these_and_no_others(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "ledger", capacity=PureDP(1)) as ledger:
+        asked(ledger, "one", PureDP("1/2"))
+    taken = set()
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger", isolation_level=None)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(claims)")]
+        for old, new in itertools.product([*STATES, "lost"], repeat=2):
+            connection.execute("BEGIN")
+            changed = {"number": "2", "request_id": "'two'", "state": f"'{old}'"}
+            values = ", ".join(changed.get(column, column) for column in columns)
+            with contextlib.suppress(sqlite3.IntegrityError):
+                connection.execute(f"INSERT INTO claims SELECT {values} FROM claims WHERE number = 1")
+                connection.execute(f"UPDATE claims SET state = '{new}' WHERE number = 2")
+                taken.add((old, new))
+            connection.execute("ROLLBACK")
+    steps = {("waiting", "reserved"), ("waiting", "failed"), ("reserved", "armed"), ("reserved", "released")}
+    assert taken == steps | {("armed", "spent")} | {(state, state) for state in STATES}
 
 
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:

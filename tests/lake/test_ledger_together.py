@@ -98,6 +98,42 @@ def test_others_get_what_leases_that_ran_out_gave_back(ledger: Ledger, clock: Cl
     assert requests(ledger) == ["old", "mine", "theirs"]
 
 
+def test_each_claim_of_a_lot_arrives(visits: Ledger) -> None:
+    Steward(visits).schedule(DPF(ByArrivals(10)))
+    visits.release(pay(visits, "first", "0.1", DAY))
+    put(visits, posted(visits, "theirs", "0.05", DAY), posted(visits, "another's", "0.05", DAY))
+    reserve(visits, "mine")
+    assert requests(visits)[-3:] == ["mine", "theirs", "another's"]
+    assert parts(visits, DAY) == ("7/10", "1/5", "1/10", "0")
+
+
+def test_of_a_lot_that_is_too_much_the_first_are_made(ledger: Ledger) -> None:
+    put(
+        ledger,
+        *(posted(ledger, name, price) for name, price in {"a": "0.4", "b": "0.4", "c": "0.3", "d": "0.1"}.items()),
+    )
+    reserve(ledger, "mine", "0.1")
+    assert requests(ledger) == ["mine", "a", "b", "d"]
+    assert ledger.remaining() == PureDP(0)
+
+
+def test_a_request_that_is_posted_twice_is_made_once(ledger: Ledger) -> None:
+    put(ledger, posted(ledger, "theirs", "0.2"), posted(ledger, "mine", "0.1"), posted(ledger, "theirs", "0.2"))
+    reserve(ledger, "mine", "0.1")
+    put(ledger, posted(ledger, "theirs", "0.2"), posted(ledger, "another's", "0.2"))
+    reserve(ledger, "last", "0.1")
+    assert requests(ledger) == ["mine", "theirs", "last", "another's"]
+    assert ledger.reserved() == PureDP("0.6")
+
+
+def test_claims_of_one_transaction_are_in_the_log_in_their_order(ledger: Ledger) -> None:
+    put(ledger, *(posted(ledger, name, price) for name, price in {"a": "0.4", "b": "0.1", "c": "0.4"}.items()))
+    reserve(ledger, "mine", "0.1")
+    logged = [(event.fields["claim"], event.fields["demand"]) for event in ledger.events()[-4:]]
+    prices = ["1/10", "2/5", "1/10", "2/5"]
+    assert logged == [(i + 1, {"whole": {"kind": "pure", "epsilon": price}}) for i, price in enumerate(prices)]
+
+
 # --- what is not
 
 
