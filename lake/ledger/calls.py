@@ -36,8 +36,8 @@ class Calls:
         # texts and bytes as they are, with their lengths; numbers as they are written
         values = [value.encode() if isinstance(value, str) else _written(value) for value in arguments]
         server.send_query_prepared(name, values, [isinstance(value, _EXACT) for value in arguments])
-        (result,) = self._connection.wait(execute(server))
-        found = _checked(result).get_value(0, result.nfields - 1)
+        result = _checked(self._connection.wait(execute(server))[0])
+        found = result.get_value(0, result.nfields - 1)
         return None if found is None else found.decode()
 
 

@@ -210,6 +210,25 @@ def test_a_price_that_is_no_fraction_is_refused(ledger: Ledger, price: str) -> N
     assert tables(ledger) == before
 
 
+def test_a_text_is_taken_whole_or_refused(ledger: Ledger) -> None:
+    """None ends at a zero byte, where a name of C does."""
+    before = tables(ledger)
+    with pytest.raises(LedgerError, match="0x00"):
+        called(ledger, name="one\0other")
+    assert tables(ledger) == before
+
+
+def test_texts_are_the_same_in_another_encoding(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with Ledger.create(new_place(), capacity=PureDP(1)) as ledger:
+        assert called(ledger, name="Straße 東京")
+        assert ledger._store.at_once("arm", 1, 1, bytes(range(256)))
+        with ledger._store.transaction() as tx:
+            (row,) = tx.rows(TABLES[1])
+    assert "Straße 東京" in row
+    assert bytes(range(256)) in row
+
+
 def test_a_price_of_another_kind_is_left_to_a_transaction(ledger: Ledger) -> None:
     before = tables(ledger)
     for text in ('{"kind": "pure"}', '{"kind": "zcdp", "rho": "1"}', '{"epsilon": "1/9", "kind": "zcdp"}',
