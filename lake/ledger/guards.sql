@@ -98,6 +98,49 @@ BEGIN
         AND {schema}.words(consumed, parts + 3) = {schema}.words(capacity, parts + 3);
 END $$;
 
+-- acquired + asked, fractions in lowest terms, if consumed and that lie within the capacity (as above); NULL where they do
+-- not, `asked` is in other words, or an amount gets too long for those who read it. The other three are a block's, and
+-- so in the same words.
+CREATE OR REPLACE FUNCTION {schema}.guard_added(acquired text, asked text, consumed text, capacity text)
+RETURNS text LANGUAGE plpgsql IMMUTABLE STRICT AS $$
+DECLARE
+    sums text[] := string_to_array(acquired, '"');
+    more text[] := string_to_array(asked, '"');
+    gone text[] := string_to_array(consumed, '"');
+    whole text[] := string_to_array(capacity, '"');
+    above numeric;
+    below numeric;
+    common numeric;
+    fitting boolean;
+BEGIN
+    FOR i IN 4 .. cardinality(sums) BY 4 LOOP
+        IF sums[i - 2] = 'kind' THEN
+            CONTINUE;
+        ELSIF more[i - 2] <> sums[i - 2] THEN
+            RETURN NULL;
+        ELSIF more[i] !~ '^[0-9]+(/0*[1-9][0-9]*)?$' OR length(more[i]) > 4000 THEN
+            RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'an amount is a fraction, at least 0';
+        END IF;
+        above := {schema}.numerator(sums[i]) * {schema}.denominator(more[i])
+            + {schema}.numerator(more[i]) * {schema}.denominator(sums[i]);
+        below := {schema}.denominator(sums[i]) * {schema}.denominator(more[i]);
+        IF (above * {schema}.denominator(gone[i]) + {schema}.numerator(gone[i]) * below) * {schema}.denominator(whole[i])
+            <= {schema}.numerator(whole[i]) * below * {schema}.denominator(gone[i])
+        THEN
+            fitting := true;
+        ELSIF position('"kind": "renyi"' IN capacity) = 0 THEN
+            RETURN NULL;
+        END IF;
+        common := gcd(above, below);
+        sums[i] := div(above, common) || CASE below WHEN common THEN '' ELSE '/' || div(below, common) END;
+        more[i] := sums[i];
+        IF length(more[i]) > 4000 THEN
+            RETURN NULL;
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN fitting AND more = sums THEN array_to_string(sums, '"') END;
+END $$;
+
 -- An event has the next number, and the hash of the one before it and of its own text: they are filled in, or checked.
 CREATE OR REPLACE FUNCTION {schema}.guard_chain() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
@@ -138,19 +181,23 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- Consumed never falls, and no sum passes the capacity. Whoever only asks whether there is room changes nothing where
--- there is none, and hears of it by the number of rows.
+-- Consumed never falls, and no sum passes the capacity. A transaction may say that what it writes as acquired is to be
+-- added: where there is no room that changes nothing, and is heard of by the number of rows.
 CREATE OR REPLACE FUNCTION {schema}.guard_sums() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NEW.acquired = OLD.acquired AND NEW.consumed = OLD.consumed THEN
+    IF current_setting('spark_mpc.adds', true) = 'yes' AND NEW.consumed = OLD.consumed THEN
+        NEW.acquired := {schema}.guard_added(OLD.acquired, NEW.acquired, OLD.consumed, OLD.capacity);
+        IF NEW.acquired IS NULL THEN
+            RETURN NULL;
+        END IF;
+        RETURN NEW;
+    ELSIF NEW.acquired = OLD.acquired AND NEW.consumed = OLD.consumed THEN
         RETURN NEW;
     ELSIF NEW.consumed <> OLD.consumed AND NOT coalesce({schema}.guard_at_most(OLD.consumed, NEW.consumed), false) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'what a block has consumed never falls';
     ELSIF {schema}.guard_fits(NEW.acquired, NEW.consumed, NEW.capacity) THEN
         RETURN NEW;
-    ELSIF current_setting('spark_mpc.only_asks', true) = 'yes' THEN
-        RETURN NULL;
     END IF;
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a block gives no more than its capacity';
 END $$;

@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ from sqlalchemy.pool import StaticPool
 
 from dp.errors import InvalidArgument, SparkMpcError
 from lake.errors import LedgerError, LedgerMissing
+from lake.ledger.calls import Calls
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.rights import grant_analyst
 from lake.ledger.schema import REVISION
@@ -44,7 +44,7 @@ _IDLE_SECONDS = 60
 # Plans stay, and every question about claims has an index: a plan that was made for few rows, or for leases of any age,
 # must not read all of them. (What has no index then looks dear enough to be compiled: that takes far longer.)
 _SETTINGS = f"""
-    SET synchronous_commit = on; SET lock_timeout = '{_WAIT_SECONDS}s';
+    SET client_encoding = 'UTF8'; SET synchronous_commit = on; SET lock_timeout = '{_WAIT_SECONDS}s';
     SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s';
     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
     SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off
@@ -252,8 +252,9 @@ class PostgresStore:
     def at_once(self, step: str, *arguments: Any) -> Row | None:
         """Call a procedure of `steps.sql`; as `Store.at_once`."""
         with self._at_work():
-            row = self._caller.execute(_call(step, len(arguments)), (self._now(), *arguments)).fetchone()
-        return None if row is None or row[-1] is None else row
+            now = self._now()
+            answer = self._calls.answer(step, now, *arguments)
+        return None if answer is None else (now, answer)
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[psycopg.Connection]:
@@ -314,7 +315,7 @@ class PostgresStore:
             connection = psycopg.connect(**_connect_arguments(self._url), autocommit=True)
             connection.execute(_SETTINGS.encode())
             connection.execute(f'SET search_path TO "{self._ledger}"')
-            self._caller = connection.cursor()  # kept: to make one for each call takes time of its own
+            self._calls = Calls(connection)
         except psycopg.Error as error:
             problem = f"cannot be reached ({_said(error)})"
             raise LedgerError(self.name, problem, "check the address, the server and the password file") from None
@@ -342,12 +343,6 @@ def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transac
     runner = _Batched(driver, "", _LOCK)
     found(Transaction(runner, _TEXTS, _server_time(driver) if clock is None else clock()))
     runner.send()
-
-
-@cache
-def _call(step: str, arguments: int) -> bytes:
-    """The call of a procedure with the time, so many arguments and room for its answer."""
-    return f"CALL {step}(%s, {'%s, ' * arguments}NULL)".encode()
 
 
 def _server_time(connection: psycopg.Connection) -> float:

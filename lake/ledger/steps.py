@@ -19,7 +19,7 @@ def claimed_at_once(store: Store, post: Post | None, request: Request, choice: C
     _, names, price, layout, fields = post.content
     # the fields of a post are in the order of the procedure's parameters
     made = store.at_once("claim", json.dumps(list(dict.fromkeys(names))), price, layout, *fields.values())
-    return None if made is None else new_row(made[1], request, choice.demand, "reserved", made[0])
+    return None if made is None else new_row(int(made[1]), request, choice.demand, "reserved", made[0])
 
 
 def armed_at_once(store: Store, claim: Claim, noised: bytes) -> bool:

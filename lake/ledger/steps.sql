@@ -59,6 +59,7 @@ CREATE OR REPLACE PROCEDURE {schema}.claim(
 DECLARE
     names text[] := '{}';
     demand text := '';
+    said text;
     moved integer;
 BEGIN
     FOR i IN 0 .. json_array_length(places::json) - 1 LOOP
@@ -68,18 +69,15 @@ BEGIN
     IF demand = '' OR asked ~ '": "0+["/]' AND asked !~ '": "0*[1-9]' THEN
         RETURN; -- of no block, or nothing
     END IF;
-    -- a block without room is then one row less, in place of an error
-    PERFORM set_config('search_path', 'pg_catalog, pg_temp', true), set_config('synchronous_commit', 'off', true),
-        set_config('spark_mpc.only_asks', 'yes', true);
-    PERFORM pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint);
-    IF EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
-        OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
-        OR EXISTS (SELECT FROM {schema}.claims WHERE state = 'reserved' AND lease_expires_at <= now)
-    THEN
-        RETURN;
-    END IF;
-    UPDATE {schema}.blocks SET acquired = {schema}.amounts_sum(acquired, asked, 1)
-    WHERE name = ANY (names) AND unlocked = '1';
+    -- what is asked is then added to what is acquired; a block without room is a row less, in place of an error
+    said := set_config('search_path', 'pg_catalog, pg_temp', true) || set_config('synchronous_commit', 'off', true)
+        || set_config('spark_mpc.adds', 'yes', true);
+    said := pg_advisory_xact_lock('{schema}.audit'::regclass::oid::bigint)::text;
+    UPDATE {schema}.blocks SET acquired = asked
+    WHERE name = ANY (names) AND unlocked = '1'
+        AND NOT EXISTS (SELECT FROM {schema}.claims WHERE request_id = request)
+        AND NOT EXISTS (SELECT FROM {schema}.claims WHERE state = 'waiting')
+        AND NOT EXISTS (SELECT FROM {schema}.claims WHERE state = 'reserved' AND lease_expires_at <= now);
     GET DIAGNOSTICS moved = ROW_COUNT;
     IF moved <> cardinality(names) THEN
         ROLLBACK;
@@ -92,19 +90,22 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    INSERT INTO {schema}.claims (
-        request_id, blocks, price, owner, weight, table_name, data_version, release_key, run_id, purpose,
-        disclosure, state, fence, lease_seconds, lease_expires_at, created_at, updated_at
-    ) VALUES (
-        request, places, asked, holder, worth, source, version, key, run, why,
-        '', 'reserved', 1, lease, now + lease, now, now
-    ) RETURNING number INTO fresh;
-    INSERT INTO {schema}.audit (at, event) VALUES (
-        now, '{"at": ' || to_json(now) || ', "claim": ' || fresh || ', "demand": {' || substr(demand, 3)
+    WITH made AS (
+        INSERT INTO {schema}.claims (
+            request_id, blocks, price, owner, weight, table_name, data_version, release_key, run_id, purpose,
+            disclosure, state, fence, lease_seconds, lease_expires_at, created_at, updated_at
+        ) VALUES (
+            request, places, asked, holder, worth, source, version, key, run, why,
+            '', 'reserved', 1, lease, now + lease, now, now
+        ) RETURNING number
+    )
+    INSERT INTO {schema}.audit (at, event)
+    SELECT now, '{"at": ' || to_json(now) || ', "claim": ' || number || ', "demand": {' || substr(demand, 3)
         || '}, "event": "reserved", "within": null}'
-    );
+    FROM made
+    RETURNING (SELECT number FROM made) INTO fresh;
     COMMIT;
-    PERFORM pg_logical_emit_message(true, '', '');
+    said := pg_logical_emit_message(true, '', '');
 END $$;
 
 -- reserved -> armed, with the vector that is paid for. With the owner's rights: nobody else may take this step, so that

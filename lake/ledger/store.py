@@ -294,7 +294,8 @@ class Store(Protocol):
             arguments: what it takes between the time, which the store tells it, and its answer.
 
         Returns:
-            The time, and the answer. None: nothing was done, or this store has no procedures: a transaction is needed.
+            The time, and the answer as text. None: nothing was done, or this store has no procedures: a transaction
+            is needed.
 
         Raises:
             LedgerMissing: the store is gone.

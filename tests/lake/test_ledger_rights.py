@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import psycopg
@@ -271,16 +273,29 @@ def test_an_analyst_is_guarded_from(analyst: psycopg.Connection, statement: str,
         analyst.execute(statement)
 
 
-def test_who_only_asks_for_room_changes_nothing_where_there_is_none(analyst: psycopg.Connection) -> None:
+def test_who_adds_gets_no_more_than_there_is(analyst: psycopg.Connection) -> None:
     """And is refused the rest as others are."""
     with analyst.transaction(force_rollback=True):
-        analyst.execute("SET LOCAL spark_mpc.only_asks = 'yes'")
+        analyst.execute("SET LOCAL spark_mpc.adds = 'yes'")
         before = analyst.execute("SELECT * FROM blocks ORDER BY name").fetchall()
-        for column in ("acquired", "consumed"):
-            assert analyst.execute(f"UPDATE blocks SET {column} = '{MUCH}'").rowcount == 0
+        for asked in (MUCH, '{"epsilon": "0", "kind": "zcdp"}', '{"kind": "pure", "epsilon": "0"}',
+                      '{"epsilon": "0"}', f"{HALF}, ", '{"epsilon', ""):  # fmt: skip
+            assert analyst.execute("UPDATE blocks SET acquired = %s", (asked,)).rowcount == 0
         assert analyst.execute("SELECT * FROM blocks ORDER BY name").fetchall() == before
-        with pytest.raises(Refused, match="never falls"):
-            analyst.execute(GUARDED["lower what is consumed"][0])
+        for asked in ("-1/8", "1/0", "NaN", "1.0", ""):
+            price = ONE.replace('"1"', f'"{asked}"')
+            with pytest.raises(Refused, match="an amount is a fraction"), analyst.transaction():
+                analyst.execute("UPDATE blocks SET acquired = %s", (price,))
+        for name in ("lower what is consumed", "consume more than there is"):
+            with pytest.raises(Refused, match=GUARDED[name][1]), analyst.transaction():
+                analyst.execute(GUARDED[name][0])
+        with pytest.raises(Refused, match="never falls"), analyst.transaction():
+            analyst.execute(f"UPDATE blocks SET acquired = '{ONE}', consumed = '{HALF}' WHERE name = 'whole'")
+        added = "UPDATE blocks SET acquired = %s WHERE name = 'whole' RETURNING acquired"
+        held = Fraction(json.loads(next(row[5] for row in before if row[0] == "whole"))["epsilon"])
+        assert analyst.execute(added, (ONE.replace("1", "2/32"),)).fetchone() == (
+            f'{{"epsilon": "{held + Fraction(1, 16)}", "kind": "pure"}}',
+        )
 
 
 def test_numbers_and_hashes_are_filled_in(analyst: psycopg.Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -208,6 +209,54 @@ def test_a_price_that_is_no_fraction_is_refused(ledger: Ledger, price: str) -> N
     with pytest.raises(LedgerError, match="an amount is a fraction"):
         called(ledger, price=price)
     assert tables(ledger) == before
+
+
+def test_a_text_is_taken_whole_or_refused(ledger: Ledger) -> None:
+    """None ends at a zero byte, where a name of C does."""
+    before = tables(ledger)
+    with pytest.raises(LedgerError, match="0x00"):
+        called(ledger, name="one\0other")
+    assert tables(ledger) == before
+
+
+def test_texts_are_the_same_in_another_encoding(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with Ledger.create(new_place(), capacity=PureDP(1)) as ledger:
+        assert called(ledger, name="Straße 東京")
+        assert ledger._store.at_once("arm", 1, 1, bytes(range(256)))
+        with ledger._store.transaction() as tx:
+            (row,) = tx.rows(TABLES[1])
+    assert "Straße 東京" in row
+    assert bytes(range(256)) in row
+
+
+def test_a_long_release_is_sent_whole(ledger: Ledger) -> None:
+    """Longer than the system takes at once."""
+    long = random.Random(1).randbytes(30_000_000)
+    ticket = reserve(ledger, "r")
+    ledger.arm(ticket, long[1:])
+    ledger.commit(ticket, long, plan="{}")
+    assert ledger.stored_release("key") == long
+
+
+def test_a_call_that_waits_is_interrupted_by_a_signal_and_undone(new_place: Place) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    place = new_place()
+    with Ledger.create(place, capacity=PureDP(1)) as ledger, Ledger.open(place) as holder:
+        before, earlier = tables(ledger), signal.signal(signal.SIGALRM, interrupt)
+        try:
+            with holder._store.transaction() as tx:
+                tx.rows(TABLES[0])
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                with pytest.raises(KeyboardInterrupt):
+                    called(ledger)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, earlier)
+        assert tables(ledger) == before
+        assert called(ledger)
 
 
 def test_a_price_of_another_kind_is_left_to_a_transaction(ledger: Ledger) -> None:
