@@ -16,8 +16,7 @@ from lake.ledger.store import Post
 __all__ = ["Board", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
-_LOOK_SECONDS = 5e-5
-_MOMENT_SECONDS = 5e-4  # about as long as a transaction
+_FREE, _DONE = b"\0", b"\1"  # what a bell says
 _MOST_BYTES = 1 << 16
 
 
@@ -54,7 +53,6 @@ class Board:
             patience_seconds: how long anybody waits: older lines were left by a process that is gone.
         """
         self._path, self._patience = path, patience_seconds
-        self._usual = 0  # how many lines there are when this process takes them
         self._file: int | None = None
         self._bell: socket.socket | None = None
         self._port = 0
@@ -79,29 +77,19 @@ class Board:
             return True
         self._bell.settimeout(seconds)
         try:
-            said = self._bell.recv(1)
+            return self._bell.recv(1) == _FREE
         except OSError:
             return False
-        self._usual = said[0] if said > b"\0" else self._usual
-        return said <= b"\0"
 
     def take(self) -> Iterator[list[Posted]]:
         """Every line, oldest first, in lots: those that are there, then those that came meanwhile. The caller holds the
-        lock: nobody else takes any.
-
-        Where several lines were found before, as many are waited for, a moment long: who was just served comes again.
-        If the caller does not ask to the end, all of them stay.
+        lock: nobody else takes any. If it does not ask to the end, all of them stay.
         """
-        found, size, end = 0, 0, time.monotonic() + _MOMENT_SECONDS
-        while (lines := self._read(size)) or (found < self._usual and time.monotonic() < end):
-            if lines:
-                lot = list(self._living(lines))
-                found, size = found + len(lot), size + len(lines)
-                yield lot
-            else:
-                time.sleep(_LOOK_SECONDS)
+        size = 0
+        while lines := self._read(size):
+            size += len(lines)
+            yield list(self._living(lines))
         self.clear()
-        self._usual = max(found, self._usual - 1)
 
     def clear(self) -> None:
         """Take every line away; whoever wrote one asks by itself, a moment later."""
@@ -111,9 +99,8 @@ class Board:
 
     def ring(self, done: Sequence[Posted] = ()) -> None:
         """Let those look who posted what was done; and tell the first who still waits that the lock is free."""
-        said = bytes([min(len(done), 255)])
-        self._tell(done, said)
-        self._tell(self._first(), b"\0")
+        self._tell(done, _DONE)
+        self._tell(self._first(), _FREE)
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""

@@ -81,41 +81,45 @@ class _Batched:
 
         self._connection, self._name = connection, name
         self._cursor = psycopg.ClientCursor(connection)
-        self._unsent = dict.fromkeys(first, False)  # in order: whether somebody wants its rows
+        self._unsent = [(statement, False) for statement in first]  # in order, and whether somebody wants the rows
         self._known: dict[str, list[Row]] = {}
 
     def ahead(self, text: str, parameters: Parameters) -> None:
         """Send a query with the next batch; what is written before that makes it void."""
-        self._unsent.setdefault(self._cursor.mogrify(text, parameters), True)
+        self._ask(self._cursor.mogrify(text, parameters))
 
     def rows(self, text: str, parameters: Parameters) -> list[Row]:
         """Every row of a query."""
         query = self._cursor.mogrify(text, parameters)
         if query not in self._known:
-            self._unsent.setdefault(query, True)
+            self._ask(query)
             self.send()
         return self._known.pop(query)
+
+    def _ask(self, query: str) -> None:
+        if (query, True) not in self._unsent:
+            self._unsent.append((query, True))
 
     def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
         """Send statements with the next batch; the server itself ends the transaction if one does not do its work."""
         self._known.clear()
-        self._unsent = {statement: wanted for statement, wanted in self._unsent.items() if not wanted}
+        self._unsent = [(statement, wanted) for statement, wanted in self._unsent if not wanted]
         for parameters in every:
             if any(isinstance(value, bytes) and len(value) > _LONG_BYTES for value in parameters.values()):
                 self.send()
                 self._connection.execute(text.encode(), parameters)
                 continue
             statement = self._cursor.mogrify(text, parameters)
-            self._unsent[statement if changes is None else _EXACTLY.format(statement, changes)] = False
+            self._unsent.append((statement if changes is None else _EXACTLY.format(statement, changes), False))
 
     def send(self, *last: str) -> None:
         """Send what waits, and take the answers."""
-        statements = {**self._unsent, **dict.fromkeys(last, False)}
-        self._unsent = {}
+        statements = [*self._unsent, *((statement, False) for statement in last)]
+        self._unsent = []
         if not statements:
             return
-        self._cursor.execute(";\n".join(statements).encode())
-        for statement, wanted in statements.items():
+        self._cursor.execute(";\n".join(statement for statement, _ in statements).encode())
+        for statement, wanted in statements:
             if wanted:
                 self._known[statement] = self._cursor.fetchall()
             self._cursor.nextset()

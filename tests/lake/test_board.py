@@ -253,13 +253,6 @@ def test_nobody_rings_for_himself(board: Board) -> None:
     assert waited(board, 0.05)[1] >= 0.04
 
 
-def test_more_are_told_than_a_byte_counts(board: Board, other: Board) -> None:
-    for number in range(300):
-        other.post(Post(f"r{number}", []))
-    board.ring(taken(board))
-    assert waited(other, 30)[1] < 10
-
-
 def test_whose_bell_is_gone_is_passed_over(path: Path, board: Board, other: Board) -> None:
     with closing(Board(path, PATIENCE)) as gone:
         gone.post(Post("gone", []))
@@ -275,13 +268,20 @@ def test_without_a_bell_waiting_is_just_waiting(board: Board, path: Path) -> Non
     assert not path.exists()
 
 
-def test_taking_waits_a_moment_and_no_longer_for_as_many_as_came_before(board: Board, other: Board) -> None:
-    for number in range(3):
-        other.post(Post(f"r{number}", []))
-    assert len(taken(board)) == 3
-    began = time.monotonic()
+def test_what_is_posted_while_a_lot_is_dealt_with_is_the_next_lot(board: Board, other: Board) -> None:
+    for name in ("a", "b"):
+        other.post(Post(name, []))
+    lots = board.take()
+    assert [one.post.request_id for one in next(lots)] == ["a", "b"]
+    other.post(Post("c", []))
+    assert [[one.post.request_id for one in lot] for lot in lots] == [["c"]]
     assert taken(board) == []
-    assert time.monotonic() - began < 5
+
+
+def test_lines_stay_where_not_all_are_asked_for(board: Board, other: Board) -> None:
+    other.post(Post("a", []))
+    assert next(board.take())
+    assert ids(board) == ["a"]
 
 
 @pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.symlink_to(path)], ids=["a folder", "a loop"])

@@ -119,3 +119,12 @@ def pass_with_interference(ledger: Ledger) -> None:
             return [3, 5, 8]
 
         run_pass(books, Settings(Told(interfere)))  # type: ignore[arg-type]
+
+
+def test_no_claim_is_granted_twice(visits: Ledger) -> None:
+    with (
+        pytest.raises(LedgerError, match="changed by another program"),
+        queue(visits) as (books, _),
+    ):
+        run_pass(books, Settings(Told(lambda waiting: [3, 5, 3])))  # type: ignore[arg-type]
+    assert [row.state for row in waiting_or_reserved(visits)] == ["waiting"] * CLAIMS
