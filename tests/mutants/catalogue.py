@@ -709,8 +709,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "products without zero shares",
         (24, 29),
         "spark_mpc/protocols/rep3/context.py",
-        "part -= self.following.words(shape, dtype)",
-        "self.following.words(shape, dtype)",
+        "return self.own.words(shape, dtype), self.following.words(shape, dtype)",
+        "return np.zeros_like(self.own.words(shape, dtype)), np.zeros_like(self.following.words(shape, dtype))",
         ("tests/attacks/test_rep3_views.py",),
     ),
     Mutant(
