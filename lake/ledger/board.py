@@ -18,6 +18,7 @@ __all__ = ["Board", "Posted"]
 _LOOPBACK = "127.0.0.1"
 _FREE, _DONE = b"\0", b"\1"  # what a bell says
 _MOST_BYTES = 1 << 16
+_LOT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class Board:
             yield list(self._living(lines))
         self.clear()
 
+    def mine(self, posted: Posted) -> bool:
+        """Whether this process wrote that line."""
+        return posted.bell == self._port
+
     def clear(self) -> None:
         """Take every line away; whoever wrote one asks by itself, a moment later."""
         with contextlib.suppress(OSError):
@@ -126,12 +131,12 @@ class Board:
         return self._bell
 
     def _read(self, begin: int) -> bytes:
-        """What was written after the first `begin` bytes, up to the end of a line."""
+        """What was written after the first `begin` bytes, up to the end of a line; of much, the first."""
         try:
             if self._file is None:
                 self._file = self._opened(0)
             size = os.fstat(self._file).st_size
-            found = os.pread(self._file, size - begin, begin) if size > begin else b""
+            found = os.pread(self._file, min(size - begin, _LOT_BYTES), begin) if size > begin else b""
         except OSError:
             return b""
         return found[: found.rfind(b"\n") + 1]

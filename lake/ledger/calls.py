@@ -5,6 +5,7 @@ What is used is `psycopg.Connection.pgconn`, which is there for this.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Calls"]
 
-_EXACT = (str, bytes)
+_EXACT = (str, bytes, bytearray, memoryview)
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # takes no descriptor of its own
 
 
@@ -24,7 +25,8 @@ class Calls:
     def __init__(self, connection: psycopg.Connection) -> None:
         """Of a connection in autocommit, whose texts are in UTF-8."""
         self._connection, self._server = connection, connection.pgconn
-        self._prepared: set[bytes] = set()
+        self._prepared: dict[str, bytes] = {}  # by procedure; nothing else on this connection prepares, or forgets
+        self._tried = 0
         self._heard: selectors.BaseSelector = _Selector()
         self._heard.register(self._server.socket, selectors.EVENT_READ)
 
@@ -36,12 +38,14 @@ class Calls:
         """
         import psycopg
 
-        server, name = self._server, procedure.encode()
-        if name not in self._prepared:
+        server, name = self._server, self._prepared.get(procedure)
+        if name is None:
+            self._tried += 1  # another name each time: one that was interrupted may be there
+            name = f"{procedure}_{self._tried}".encode()
             _checked(server.prepare(name, _text(procedure, len(arguments))))
-            self._prepared.add(name)
+            self._prepared[procedure] = name
         # texts and bytes as they are, with their lengths; numbers as they are written
-        values = [value.encode() if isinstance(value, str) else _written(value) for value in arguments]
+        values = [_written(value) for value in arguments]
         server.send_query_prepared(name, values, [isinstance(value, _EXACT) for value in arguments])
         try:
             self._send_all()
@@ -49,9 +53,10 @@ class Calls:
         except psycopg.Error:
             raise
         except BaseException:  # of a signal
-            self._connection.cancel()  # else the server goes on when the lock falls
-            if not server.flush():
-                self._result()
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel()  # else the server goes on when the lock falls
+                if not server.flush():
+                    self._result()
             raise
         _checked(result)
         found = result.get_value(0, result.nfields - 1)
@@ -65,19 +70,23 @@ class Calls:
             self._heard.modify(self._server.socket, selectors.EVENT_READ)
 
     def _result(self) -> psycopg.pq.abc.PGresult:
-        """The one result of a call, when it is there."""
-        while self._server.is_busy():
-            self._heard.select()
-            self._server.consume_input()
-        result = self._server.get_result()
-        assert result is not None
-        while self._server.get_result() is not None:
-            """Nothing more comes; that it ends has to be read."""
-        return result
+        """What came last, when all is there: an error may follow what was done, if it cannot be made durable."""
+        result = None
+        while True:
+            while self._server.is_busy():
+                self._heard.select()
+                self._server.consume_input()
+            more = self._server.get_result()
+            if more is None:
+                assert result is not None
+                return result
+            result = more
 
 
 def _written(value: object) -> bytes | None:
-    return value if value is None or isinstance(value, bytes) else str(value).encode()
+    if value is None:
+        return None
+    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else str(value).encode()
 
 
 def _checked(result: psycopg.pq.abc.PGresult) -> psycopg.pq.abc.PGresult:

@@ -44,7 +44,8 @@ _IDLE_SECONDS = 60
 # Plans stay, and every question about claims has an index: a plan that was made for few rows, or for leases of any age,
 # must not read all of them. (What has no index then looks dear enough to be compiled: that takes far longer.)
 _SETTINGS = f"""
-    SET client_encoding = 'UTF8'; SET synchronous_commit = on; SET lock_timeout = '{_WAIT_SECONDS}s';
+    SET client_encoding = 'UTF8'; SET spark_mpc.adds = '';
+    SET synchronous_commit = on; SET lock_timeout = '{_WAIT_SECONDS}s';
     SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s';
     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
     SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off
@@ -316,7 +317,8 @@ class PostgresStore:
         import psycopg
 
         try:
-            connection = psycopg.connect(**_connect_arguments(self._url), autocommit=True)
+            # the driver prepares nothing: it would forget all that is prepared, the procedures' calls too
+            connection = psycopg.connect(**_connect_arguments(self._url), autocommit=True, prepare_threshold=None)
             connection.execute(_SETTINGS.encode())
             connection.execute(f'SET search_path TO "{self._ledger}"')
             self._calls = Calls(connection)

@@ -213,7 +213,7 @@ class SQLiteStore:
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
         self._board.ring(taken)
-        self._others = bool(taken)
+        self._others = any(not self._board.mine(posted) for posted in taken)
         return done
 
     @contextlib.contextmanager

@@ -9,19 +9,20 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
+from socket import socket
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from benchmarks._postgres import PostgresServer
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP
 from dp.accounting.ledger import EntryState
-from dp.errors import SparkMpcError
+from dp.errors import BudgetExceeded, SparkMpcError
 from lake.blocks import Blocks
 from lake.errors import ApprovalNeeded, ClaimLost, LeaseExpired, LedgerError
-from lake.ledger import Ledger, Steward
+from lake.ledger import Ledger, Steward, postgres
 from lake.ledger.postgres import PostgresStore
 from lake.ledger.rows import Request
 from lake.ledger.schema import audit, blocks, claims, releases
@@ -30,6 +31,7 @@ from lake.ledger.store import Row, Store
 from lake.scheduling import DPF, ByArrivals
 from tests.tools.ledgers import Clock, Place, reserve, state
 from tests.tools.postgres import started
+from tests.tools.postgres_relay import Relay
 
 pytestmark = pytest.mark.slow
 
@@ -257,6 +259,78 @@ def test_a_call_that_waits_is_interrupted_by_a_signal_and_undone(new_place: Plac
             signal.signal(signal.SIGALRM, earlier)
         assert tables(ledger) == before
         assert called(ledger)
+
+
+def test_an_old_handle_takes_its_steps_after_a_refusal_too(new_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has asked the server's clock so often that a driver may keep that question, and forget what is kept."""
+    hours = iter(range(0, 10**6, 3600))
+    monkeypatch.setattr(postgres, "_uptime", lambda: float(next(hours)))
+    with Ledger.create(new_place(), capacity=PureDP(1)) as ledger:
+        for number in range(8):
+            ticket = reserve(ledger, f"r{number}", "1/100")
+        ledger.arm(ticket, b"v")
+        with pytest.raises(BudgetExceeded):
+            reserve(ledger, "much", "2")
+        assert called(ledger)
+        ledger.commit(ticket, b"release", plan="{}")
+
+
+def test_a_handle_whose_first_call_was_interrupted_takes_its_steps(ledger: Ledger) -> None:
+    class Interrupted:
+        """A signal that comes while the server prepares is heard of afterwards."""
+
+        def __init__(self, server: Any) -> None:
+            self._server, self._done = server, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._server, name)
+
+        def prepare(self, *arguments: Any) -> Any:
+            prepared = self._server.prepare(*arguments)
+            if not self._done:
+                self._done = True
+                raise KeyboardInterrupt
+            return prepared
+
+    calls = ledger._store._calls  # type: ignore[attr-defined]
+    calls._server = Interrupted(calls._server)
+    with pytest.raises(KeyboardInterrupt):
+        called(ledger)
+    assert called(ledger)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_vector_is_stored_as_its_bytes(ledger: Ledger, kind: type[Any]) -> None:
+    ledger.arm(reserve(ledger, "r"), kind(b"\x01\0vector"))
+    with ledger._store.transaction() as tx:
+        (row,) = tx.rows(TABLES[1])
+    assert b"\x01\0vector" in row
+
+
+def test_a_session_that_says_it_adds_is_told_that_it_does_not(new_place: Place) -> None:
+    place = new_place()
+    Ledger.create(place, capacity=PureDP(1)).close()
+    with Ledger.open(f"{place}&options=-c%20spark_mpc.adds%3Dyes") as ledger:
+        ledger.release(reserve(ledger, "r", "1/2"))
+        assert ledger.remaining() == PureDP(1)
+        assert ledger.verify() == ledger.head()
+
+
+@pytest.mark.parametrize("fault", [Relay.full_disk, Relay.gone])
+def test_a_call_that_ends_but_is_not_made_durable_is_no_claim(
+    postgres: PostgresServer, new_place: Place, fault: Callable[[socket], None]
+) -> None:
+    place = new_place()
+    Ledger.create(place, capacity=PureDP(1)).close()
+    address = make_url(place)
+    with Relay(postgres.folder / f".s.PGSQL.{address.query['port']}") as relay:
+        query = {**address.query, "host": "127.0.0.1", "port": str(relay.port)}
+        off = {"sslmode": "disable", "gssencmode": "disable"}
+        with Ledger.open(address.set(query={**query, **off}).render_as_string(hide_password=False)) as ledger:
+            assert called(ledger, "before", price="1/100")
+            relay.fault = fault
+            with pytest.raises(LedgerError, match="PostgreSQL failed"):
+                called(ledger, price="1/100")
 
 
 def test_a_price_of_another_kind_is_left_to_a_transaction(ledger: Ledger) -> None:

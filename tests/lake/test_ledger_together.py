@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from dp.accounting.budget import PureDP
+from dp.accounting.budget import ApproxDP, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward, sqlite
+from lake.ledger.posts import written_post
 from lake.ledger.selection import Named
 from lake.scheduling import DPF, ByArrivals
 from tests.lake.claiming import DAYS, asked, parts, pay
@@ -132,6 +133,32 @@ def test_claims_of_one_transaction_are_in_the_log_in_their_order(ledger: Ledger)
     logged = [(event.fields["claim"], event.fields["demand"]) for event in ledger.events()[-4:]]
     prices = ["1/10", "2/5", "1/10", "2/5"]
     assert logged == [(i + 1, {"whole": {"kind": "pure", "epsilon": price}}) for i, price in enumerate(prices)]
+
+
+def test_a_lot_of_more_deltas_than_there_are_is_made_as_far_as_there_is_room(new_place: Place) -> None:
+    with Ledger.create(new_place(), capacity=ApproxDP(9, "0.9")) as ledger:
+        for name, delta in {"much": "0.6", "theirs": "0.5"}.items():
+            choice = Named(("whole",), ApproxDP(1, delta), "")
+            post = written_post(ledger.ledger_id, ledger.capacity, replace(ASKED, request_id=name), choice)
+            assert post is not None
+            put(ledger, post)
+        ledger.ask(replace(ASKED, request_id="mine"), Named(("whole",), ApproxDP(1, "0.4"), ""))
+        assert requests(ledger) == ["mine", "theirs"]
+        check(ledger)
+
+
+def test_who_is_alone_again_posts_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
+        with at_work(ledger) as until:
+            waiting = thread.submit(reserve, other, "met", "0.1")
+            until(1)
+        waiting.result(20)
+        board, written = other._store._board, []
+        post = board.post
+        monkeypatch.setattr(board, "post", lambda one: (written.append(one), post(one)))
+        for number in range(4):
+            reserve(other, f"r{number}", "0.1")
+    assert len(written) <= 1
 
 
 # --- what is not
