@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from fractions import Fraction
 from os import PathLike, fspath
 from pathlib import Path
@@ -362,7 +361,7 @@ class Ledger(LedgerView, BudgetLedger):
 
     def _made(self, books: Books, request: Request, choice: Choice, posts: Posts) -> ClaimRow | SparkMpcError:
         """A new claim, with those that others posted; or what to tell about one that failed, and is on record."""
-        asked = replace(request, demand=choice.chosen(books, read_settings(books.tx)))
+        asked = request.asking(choice.chosen(books, read_settings(books.tx)))
         self._check_demand(asked.demand, asked.disclosure)
         row = make_with_posted(books, asked, posts(), self.ledger_id, self._check_demand)
         return books.shortage(asked.demand) if row.state == "failed" else row
