@@ -80,7 +80,7 @@ class Request:
         return (*asked, self.release_key, self.run_id, self.purpose, self.disclosure)
 
     def asking(self, demand: Demand) -> Request:
-        """The same for these blocks; every claim is asked so, and `replace` takes ten times as long."""
+        """The same for these blocks; every claim is asked so, and `replace` takes five times as long."""
         made = object.__new__(Request)
         vars(made).update(vars(self), demand=demand)
         return made
