@@ -70,6 +70,11 @@ class Faulty:
         """The store's."""
         return self._store.name
 
+    @property
+    def has_steps(self) -> bool:
+        """The store's."""
+        return self._store.has_steps
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """One transaction of the store."""
@@ -107,7 +112,7 @@ class Faulty:
         self._store.close()
 
     def _watched(self, tx: Transaction) -> Transaction:
-        return Transaction(_Watched(tx._runner, self._fuse.point), tx._texts, tx.now)
+        return Transaction(_Watched(tx._runner, self._fuse.point), tx.now)
 
 
 class _Watched:
@@ -116,20 +121,20 @@ class _Watched:
     def __init__(self, runner: Runner, point: Callable[[], None]) -> None:
         self._runner, self._point = runner, point
 
-    def ahead(self, text: str, parameters: Parameters) -> None:
+    def ahead(self, statement: ClauseElement, parameters: Parameters) -> None:
         """Pass it on."""
-        self._runner.ahead(text, parameters)
+        self._runner.ahead(statement, parameters)
 
-    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+    def rows(self, statement: ClauseElement, parameters: Parameters) -> list[Row]:
         """Pass it on."""
         self._point()
-        return self._runner.rows(text, parameters)
+        return self._runner.rows(statement, parameters)
 
-    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+    def write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
         """Pass it on, one by one."""
         for parameters in every:
             self._point()
-            self._runner.write(text, [parameters], changes)
+            self._runner.write(statement, [parameters], changes)
 
 
 def store_of(where: str, clock: Clock) -> Store:

@@ -35,6 +35,8 @@ def rational(value: Exact, parameter: str) -> Fraction:
     Raises:
         InvalidArgument: NaN, an infinity, a boolean, or anything that is not a number.
     """
+    if type(value) is Fraction:
+        return value
     remedy = 'give a finite number, best as a string such as "0.1" or "1/3"'
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal, Fraction)):
         raise InvalidArgument(parameter, value, remedy)

@@ -40,6 +40,13 @@ def _amount(value: Exact, parameter: str) -> Fraction:
 class _Amounts:
     """A budget that its amounts make up, all of which a claim has to fit."""
 
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if type(self) is type(other) else NotImplemented
+
+    def __hash__(self) -> int:
+        # the hash of a fraction divides modulo a prime, and a ledger looks up every price several times
+        return hash(frozenset((name, *amount.as_integer_ratio()) for name, amount in vars(self).items()))
+
     @classmethod
     def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
         """From what `amounts` returned; none is negative."""
@@ -60,7 +67,7 @@ class _Amounts:
         return all(amount <= left.amounts[name] for name, amount in self.amounts.items())
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class PureDP(_Amounts):
     """Pure differential privacy: an amount of epsilon.
 
@@ -87,7 +94,7 @@ class PureDP(_Amounts):
         return f"epsilon={_shown(self.epsilon)}"
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class ApproxDP(_Amounts):
     """Approximate differential privacy under basic composition: epsilons add, deltas add.
 
@@ -125,7 +132,7 @@ class ApproxDP(_Amounts):
         return f"epsilon={_shown(self.epsilon)}, delta={_shown(self.delta)}"
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class ZCDP(_Amounts):
     """Zero-concentrated differential privacy (Bun and Steinke 2016): rhos add.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import lru_cache
 from typing import TypeVar
 
 from sqlalchemy import bindparam, insert, select, update
@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 from dp.accounting.budget import Budget, fits, summed
 from lake.errors import LedgerError
 from lake.ledger.amounts import added, nothing_like, read_budget, share_of, taken, write_budget
+from lake.ledger.copies import changed
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
@@ -67,7 +68,7 @@ class BlockState:
     consumed: Budget
     created_at: float
 
-    @cached_property
+    @property
     def unlocked(self) -> Budget:
         """What a claim may be granted now."""
         return taken(share_of(self.capacity, self.share), self.acquired, self.consumed)
@@ -109,11 +110,15 @@ def once_each(made_of: Callable[[Demand], T]) -> Callable[[Demand], T]:
 
 def together(demands: Iterable[Demand]) -> Demand:
     """What several claims ask of each block in all."""
-    sums: defaultdict[str, Counter[Budget]] = defaultdict(Counter)
-    for demand in demands:
-        for block, amount in demand.items():
-            sums[block][amount] += 1
-    return {block: summed(counts.items(), next(iter(counts))) for block, counts in sums.items()}
+    every = list(demands)
+    if len(every) == 1:
+        return every[0]
+    known = {id(demand): demand for demand in every}  # a few objects: an exact amount takes long to compare
+    sums: defaultdict[str, list[tuple[Budget, int]]] = defaultdict(list)
+    for one, count in Counter(map(id, every)).items():
+        for block, amount in known[one].items():
+            sums[block].append((amount, count))
+    return {block: summed(counts, counts[0][0]) for block, counts in sums.items()}
 
 
 def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlocked: Fraction) -> None:
@@ -186,12 +191,12 @@ class Accounts:
     def acquire(self, demand: Demand) -> None:
         """Unlocked to acquired."""
         for block, amount in demand.items():
-            self._set(replace(state := self.of(block), acquired=added(state.acquired, amount)))
+            self._set(block, acquired=added(self.of(block).acquired, amount))
 
     def give_back(self, demand: Demand) -> None:
         """Acquired to unlocked."""
         for block, amount in demand.items():
-            self._set(replace(state := self.of(block), acquired=taken(state.acquired, amount)))
+            self._set(block, acquired=taken(self.of(block).acquired, amount))
 
     def consume(self, demand: Demand) -> None:
         """Acquired to consumed."""
@@ -201,11 +206,11 @@ class Accounts:
     def charge(self, demand: Demand) -> None:
         """Unlocked to consumed."""
         for block, amount in demand.items():
-            self._set(replace(state := self.of(block), consumed=added(state.consumed, amount)))
+            self._set(block, consumed=added(self.of(block).consumed, amount))
 
     def unlock(self, block: str, share: Fraction, at: float) -> None:
         """Locked to unlocked, up to `share` of the capacity as of `at`; what is unlocked is never locked again."""
-        self._set(replace(state := self.of(block), share=max(state.share, share), shared_at=at))
+        self._set(block, share=max(self.of(block).share, share), shared_at=at)
 
     def lacking(self, demand: Demand, room: Callable[[BlockState], Budget]) -> list[BlockState]:
         """The blocks whose `room` is too small for what is asked of them."""
@@ -216,9 +221,9 @@ class Accounts:
         self._tx.write_one_each(_SAVE, [_written(self._states[block]) for block in self._changed])
         self._changed.clear()
 
-    def _set(self, state: BlockState) -> None:
-        self._states[state.name] = state
-        self._changed[state.name] = None
+    def _set(self, block: str, **parts: object) -> None:
+        self._states[block] = changed(self.of(block), parts)
+        self._changed[block] = None
 
     def _taken_in(self, rows: Iterable[Row]) -> list[BlockState]:
         return [self._states.setdefault(row[0], _read(row)) for row in rows]
@@ -228,7 +233,12 @@ def _read(row: Row) -> BlockState:
     name, layout, capacity, share, shared_at, acquired, consumed, created_at = row
     amounts = map(read_budget, (capacity, acquired, consumed))
     whole, held, gone = amounts
-    return BlockState(name, layout, whole, Fraction(share), shared_at, held, gone, created_at)
+    return BlockState(name, layout, whole, _share(share), shared_at, held, gone, created_at)
+
+
+@lru_cache(maxsize=256)
+def _share(text: str) -> Fraction:
+    return Fraction(text)
 
 
 def _written(state: BlockState) -> dict[str, object]:

@@ -8,8 +8,8 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lake.ledger.store import Post
 
@@ -19,10 +19,10 @@ _LOOPBACK = "127.0.0.1"
 _FREE, _DONE = b"\0", b"\1"  # what a bell says
 _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
+_LINE = (float, int, str, list)
 
 
-@dataclass(frozen=True)
-class Posted:
+class Posted(NamedTuple):
     """A line of the board.
 
     Attributes:
@@ -53,7 +53,7 @@ class Board:
             path: of its file.
             patience_seconds: how long anybody waits: older lines were left by a process that is gone.
         """
-        self._path, self._patience = path, patience_seconds
+        self._path, self._patience = str(path), patience_seconds
         self._file: int | None = None
         self._bell: socket.socket | None = None
         self._port = 0
@@ -134,6 +134,8 @@ class Board:
         """What was written after the first `begin` bytes, up to the end of a line; of much, the first."""
         try:
             if self._file is None:
+                if not os.access(self._path, os.F_OK):  # far quicker than an error
+                    return b""
                 self._file = self._opened(0)
             size = os.fstat(self._file).st_size
             found = os.pread(self._file, min(size - begin, _LOT_BYTES), begin) if size > begin else b""
@@ -151,18 +153,20 @@ class Board:
         return file
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
+        now = time.time()
         for posted in map(_parsed, lines.splitlines()):
-            if posted is not None and abs(time.time() - posted.at) < self._patience:
+            if posted is not None and abs(now - posted.at) < self._patience:
                 yield posted
 
 
 def _parsed(line: bytes) -> Posted | None:
     """What a line says; None if it is torn, or never was a post."""
     try:
-        match json.loads(line):
-            case [float(at), int(bell), str(request_id), list(content)] if 0 < bell < 1 << 16:
-                request_id.encode()  # an error where no store takes it
-                return Posted(at, bell, Post(request_id, content))
+        said = json.loads(line.decode())
+        if not isinstance(said, list) or tuple(map(type, said)) != _LINE:
+            return None
+        at, bell, request_id, content = said
+        request_id.encode()  # an error where no store takes it
     except (ValueError, RecursionError):
         return None
-    return None
+    return Posted(at, bell, Post(request_id, content)) if 0 < bell < 1 << 16 else None

@@ -243,9 +243,11 @@ class Ledger(LedgerView, BudgetLedger):
             return self._repeated(row, request, choice) or row
 
         def lead(tx: Transaction, posts: Posts) -> ClaimRow | SparkMpcError:
-            with self._opened(tx, request.request_id, choice.names) as books:
-                found = look(tx)
-                return self._made(books, request, choice, posts) if found is None else found
+            books = self._opened(tx, request.request_id, choice.names)
+            found = look(tx)
+            outcome = self._made(books, request, choice, posts) if found is None else found
+            books.accounts.save()
+            return outcome
 
         post = written_post(self.ledger_id, self.capacity, request, choice)
         outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, ClauseElement, create_engine, make_url
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -85,24 +85,29 @@ class _Batched:
         self._unsent = [(statement, False) for statement in first]  # in order, and whether somebody wants the rows
         self._known: dict[str, list[Row]] = {}
 
-    def ahead(self, text: str, parameters: Parameters) -> None:
+    def ahead(self, statement: ClauseElement, parameters: Parameters) -> None:
         """Send a query with the next batch; what is written before that makes it void."""
-        self._ask(self._cursor.mogrify(text, parameters))
+        self._ask(self._query(statement, parameters))
 
-    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+    def rows(self, statement: ClauseElement, parameters: Parameters) -> list[Row]:
         """Every row of a query."""
-        query = self._cursor.mogrify(text, parameters)
+        query = self._query(statement, parameters)
         if query not in self._known:
             self._ask(query)
             self.send()
         return self._known.pop(query)
 
+    def _query(self, statement: ClauseElement, parameters: Parameters) -> str:
+        text, (every,) = _TEXTS.of(statement, parameters)
+        return self._cursor.mogrify(text, every)
+
     def _ask(self, query: str) -> None:
         if (query, True) not in self._unsent:
             self._unsent.append((query, True))
 
-    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+    def write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
         """Send statements with the next batch; the server itself ends the transaction if one does not do its work."""
+        text, every = _TEXTS.of(statement, *every)
         self._known.clear()
         self._unsent = [(statement, wanted) for statement, wanted in self._unsent if not wanted]
         for parameters in every:
@@ -110,8 +115,8 @@ class _Batched:
                 self.send()
                 self._connection.execute(text.encode(), parameters)
                 continue
-            statement = self._cursor.mogrify(text, parameters)
-            self._unsent.append((statement if changes is None else _EXACTLY.format(statement, changes), False))
+            filled = self._cursor.mogrify(text, parameters)
+            self._unsent.append((filled if changes is None else _EXACTLY.format(filled, changes), False))
 
     def send(self, *last: str) -> None:
         """Send what waits, and take the answers."""
@@ -232,6 +237,11 @@ class PostgresStore:
         """The address, without a password."""
         return self._name
 
+    @property
+    def has_steps(self) -> bool:
+        """Those of `steps.sql`."""
+        return True
+
     def close(self) -> None:
         """Close the connection; what was acknowledged is durable already."""
         self._connection.close()
@@ -245,9 +255,9 @@ class PostgresStore:
         """
         with self._at_work() as connection:
             runner = _Batched(connection, self.name, _BEGIN, _LOCK)
-            runner.ahead(*_TEXTS.of(START))
+            runner.ahead(START, {})
             try:
-                yield Transaction(runner, _TEXTS, self._now())
+                yield Transaction(runner, self._now())
             except SparkMpcError:  # a refusal tells something, too
                 connection.rollback()
                 connection.execute(_ON_DISK)
@@ -347,7 +357,7 @@ def _begun(connection: Connection, clock: Clock | None, found: Callable[[Transac
     """Write what a new ledger holds, in the transaction that made its tables."""
     driver: Any = connection.connection.driver_connection
     runner = _Batched(driver, "", _LOCK)
-    found(Transaction(runner, _TEXTS, _server_time(driver) if clock is None else clock()))
+    found(Transaction(runner, _server_time(driver) if clock is None else clock()))
     runner.send()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from dp.accounting.budget import Budget, same_kind
@@ -16,6 +16,7 @@ from lake.ledger.allocation import allocate, granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
 from lake.ledger.balances import Demand
 from lake.ledger.books import Books
+from lake.ledger.copies import changed
 from lake.ledger.rows import ClaimRow, Request, check_request
 from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import read_settings
@@ -23,14 +24,15 @@ from lake.ledger.store import Post
 
 __all__ = ["make_with_posted", "written_post"]
 
-_TEXTS = ("request_id", "owner", "table", "data_version", "release_key", "run_id", "purpose")
+_TEXTS = ("owner", "table", "data_version", "release_key", "run_id", "purpose")
 _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
-_FIELDS = frozenset((*_TEXTS, *_NUMBERS))
+_FIELDS = (*_TEXTS, *_NUMBERS)
+_ASKED = (str, list, str, str)  # of which ledger, which blocks, the price of each, and by which layout
+_KINDS = (*_ASKED, *(str,) * len(_TEXTS), float, float, int)
 _MOST = 1e15
 
-_asked = attrgetter(*_TEXTS, *_NUMBERS)
-_texts_of = itemgetter(*_TEXTS)
-_numbers_of = itemgetter(*_NUMBERS)
+_texts_of = attrgetter(*_TEXTS)
+_ANY = Request(request_id="", lease_seconds=0.0)
 
 
 def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Choice) -> Post | None:
@@ -46,8 +48,9 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
         return None
     if not same_kind(choice.price, capacity):
         return None
-    fields = dict(zip((*_TEXTS, *_NUMBERS), _asked(request), strict=True))
-    return Post(request.request_id, [ledger_id, choice.names, write_budget(choice.price), choice.layout, fields])
+    asked = (ledger_id, choice.names, write_budget(choice.price), choice.layout)
+    numbers = (float(request.lease_seconds), float(request.timeout_seconds), request.weight)
+    return Post(request.request_id, [*asked, *_texts_of(request), *numbers])
 
 
 def make_with_posted(
@@ -94,7 +97,7 @@ def _acceptable(
                 demand = _demand(books, Named(tuple(names), read_budget(price), layout))
                 check(demand, "")
                 demands[asked] = demand
-            request = Request(**fields, demand=demands[asked])
+            request = changed(_ANY, {**fields, "request_id": post.request_id, "demand": demands[asked]})
             check_request(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
@@ -107,17 +110,15 @@ def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, An
     Raises:
         ValueError: anything else; many more where it is nothing like it.
     """
-    match post.content:
-        case [str(whose), list(names), str(price), str(layout), dict(fields)] if whose == ledger_id:
-            pass
-        case _:
-            raise ValueError("not a post, or for another ledger")
-    if fields.keys() != _FIELDS or fields["request_id"] != post.request_id:
-        raise ValueError("not what is posted")
-    "".join((*names, *_texts_of(fields))).encode()  # an error where one is no text, or cannot be stored
-    if not all(abs(number) < _MOST for number in _numbers_of(fields)):
+    if tuple(map(type, post.content)) != _KINDS:
+        raise ValueError("not a post")
+    whose, names, price, layout, *fields = post.content
+    if whose != ledger_id:
+        raise ValueError("for another ledger")
+    "".join((*names, *fields[: len(_TEXTS)])).encode()  # an error where a name is no text, or one cannot be stored
+    if not all(abs(number) < _MOST for number in fields[len(_TEXTS) :]):
         raise ValueError("not a number that is posted")
-    return names, price, layout, fields
+    return names, price, layout, dict(zip(_FIELDS, fields, strict=True))
 
 
 def _demand(books: Books, choice: Named) -> Demand:

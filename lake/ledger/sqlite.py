@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import create_engine
+from sqlalchemy import ClauseElement, create_engine
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
@@ -49,15 +49,17 @@ class _AtOnce:
     def __init__(self, cursor: sqlite3.Cursor, name: str) -> None:
         self._cursor, self._name = cursor, name
 
-    def ahead(self, text: str, parameters: Parameters) -> None:
+    def ahead(self, statement: ClauseElement, parameters: Parameters) -> None:
         """Nothing is gained by asking early."""
 
-    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+    def rows(self, statement: ClauseElement, parameters: Parameters) -> list[Row]:
         """Every row of a query."""
-        return self._cursor.execute(text, parameters).fetchall()
+        text, (every,) = _TEXTS.of(statement, parameters)
+        return self._cursor.execute(text, every).fetchall()
 
-    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+    def write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
         """Run a statement with each of these parameters."""
+        text, every = _TEXTS.of(statement, *every)
         done = self._cursor.connection.executemany(text, every)  # a cursor that stays would keep the file open
         if changes is not None and done.rowcount != changes * len(every):
             raise unruly(self._name)
@@ -86,7 +88,7 @@ class SQLiteStore:
         if not self.path.is_file():
             raise _missing(self.path)
         refuse_network_file_system(self.path)
-        self._identity = _file_identity(self.path)
+        self._identity = _file_identity(self._name)
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
@@ -141,6 +143,11 @@ class SQLiteStore:
     def name(self) -> str:
         """The file."""
         return self._name
+
+    @property
+    def has_steps(self) -> bool:
+        """A file has no procedures."""
+        return False
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
@@ -251,7 +258,7 @@ class SQLiteStore:
         return self._transaction()
 
     def _transaction(self) -> Transaction:
-        return Transaction(self._runner, _TEXTS, self._clock())
+        return Transaction(self._runner, self._clock())
 
     def _tries(self, pause: float) -> Iterator[bool]:
         """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
@@ -305,7 +312,7 @@ class SQLiteStore:
     def _check_in_place(self) -> None:
         """A deleted file still takes writes, and forgets them: look before every transaction."""
         try:
-            identity = _file_identity(self.path)
+            identity = _file_identity(self._name)
         except FileNotFoundError:
             raise _missing(self.path) from None
         if identity != self._identity:
@@ -328,8 +335,8 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _file_identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _file_identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
@@ -373,7 +380,7 @@ def _write_draft(draft: Path, clock: Clock, found: Callable[[Transaction], None]
             shared.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
             shared.exec_driver_sql(f"PRAGMA user_version = {_SCHEMA_VERSION}")
             shared.commit()
-        found(Transaction(_AtOnce(connection.cursor(), str(draft)), _TEXTS, clock()))
+        found(Transaction(_AtOnce(connection.cursor(), str(draft)), clock()))
 
 
 def _refuse_leftovers(path: Path) -> None:

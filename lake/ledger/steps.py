@@ -14,11 +14,12 @@ __all__ = ["armed_at_once", "claimed_at_once", "spent_at_once"]
 
 def claimed_at_once(store: Store, post: Post | None, request: Request, choice: Choice) -> ClaimRow | None:
     """A new claim, if it is one that could be posted: on blocks that are named; None: nothing was done."""
-    if post is None or not isinstance(choice, Named):
+    if not store.has_steps or post is None or not isinstance(choice, Named):
         return None
-    _, names, price, layout, fields = post.content
+    _, names, price, layout, *fields = post.content
     # the fields of a post are in the order of the procedure's parameters
-    made = store.at_once("claim", json.dumps(list(dict.fromkeys(names))), price, layout, *fields.values())
+    blocks = json.dumps(list(dict.fromkeys(names)))
+    made = store.at_once("claim", blocks, price, layout, post.request_id, *fields)
     return None if made is None else new_row(int(made[1]), request, choice.demand, "reserved", made[0])
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import ClauseElement, Dialect, bindparam, exists, func, insert, select
 
@@ -83,44 +83,48 @@ class Texts:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._texts: dict[int, tuple[ClauseElement, str, dict[str, Any]]] = {}
+        self._texts: dict[int, tuple[ClauseElement, str, Parameters]] = {}
 
-    def of(self, statement: ClauseElement) -> tuple[str, dict[str, Any]]:
-        """The text that the driver takes, and the parameters that the statement itself sets."""
+    def of(self, statement: ClauseElement, *every: Parameters) -> tuple[str, Sequence[Parameters]]:
+        """The text that the driver takes, and its parameters, with those that the statement itself sets."""
         found = self._texts.get(id(statement))
         if found is None:
-            compiled = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
-            found = (statement, str(compiled), dict(compiled.params))  # kept alive: so the id stays its own
+            found = (statement, *self._made(statement))  # kept alive: so the id stays its own
             self._texts[id(statement)] = found
-        return found[1:]
+        _, text, own = found
+        return text, [{**own, **parameters} for parameters in every] if own else every
+
+    def _made(self, statement: ClauseElement) -> tuple[str, Parameters]:
+        compiled: Any = statement.compile(dialect=self._dialect, compile_kwargs={"render_postcompile": True})
+        own = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
+        return str(compiled), own
 
 
 class Runner(Protocol):
     """How a store runs statements within a transaction; it may put off what nobody waits for."""
 
-    def ahead(self, text: str, parameters: Parameters) -> None:
+    def ahead(self, statement: ClauseElement, parameters: Parameters) -> None:
         """Say that a query will be asked soon: a store far away can send it with others."""
 
-    def rows(self, text: str, parameters: Parameters) -> list[Row]:
+    def rows(self, statement: ClauseElement, parameters: Parameters) -> list[Row]:
         """Every row of a query, after all that was written before it."""
 
-    def write(self, text: str, every: Sequence[Parameters], changes: int | None) -> None:
+    def write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
         """Run a statement with each of these parameters.
 
         Args:
-            text: the statement.
+            statement: the statement.
             every: the parameters of each run.
             changes: how many rows each run changes, and none could change more; fewer end the transaction. None: any.
         """
 
 
-@dataclass(frozen=True)
-class Post:
+class Post(NamedTuple):
     """A claim that is to be made, as others see it.
 
     Attributes:
         request_id: of the claim.
-        content: what is asked, as plain values of JSON.
+        content: what else is asked, as plain values of JSON.
     """
 
     request_id: str
@@ -158,11 +162,10 @@ class Transaction:
         now: when it began, in seconds since the epoch.
     """
 
-    def __init__(self, runner: Runner, texts: Texts, now: float) -> None:
+    def __init__(self, runner: Runner, now: float) -> None:
         """Made by a store, which holds the lock."""
         self.now = now
         self._runner = runner
-        self._texts = texts
         self._start: Start | None = None
 
     @property
@@ -176,11 +179,11 @@ class Transaction:
 
     def ahead(self, statement: ClauseElement, **parameters: Any) -> None:
         """Say that this will be asked for by `rows`, word for word, before anything is written."""
-        self._runner.ahead(*self._made(statement, parameters))
+        self._runner.ahead(statement, parameters)
 
     def rows(self, statement: ClauseElement, **parameters: Any) -> list[Row]:
         """Every row of a query."""
-        return self._runner.rows(*self._made(statement, parameters))
+        return self._runner.rows(statement, parameters)
 
     def row(self, statement: ClauseElement, **parameters: Any) -> Row | None:
         """The first row, if there is one."""
@@ -188,7 +191,7 @@ class Transaction:
 
     def write(self, statement: ClauseElement, **parameters: Any) -> None:
         """Run a statement that changes any number of rows."""
-        self._write(statement, [parameters], None)
+        self._runner.write(statement, [parameters], None)
 
     def write_one(self, statement: ClauseElement, **parameters: Any) -> None:
         """Run a statement that changes one row, which it names by its key.
@@ -197,23 +200,15 @@ class Transaction:
             LedgerError: it changed none, so somebody else did who does not keep to the rules; now, or when the
                 transaction ends.
         """
-        self._write(statement, [parameters], 1)
+        self._runner.write(statement, [parameters], 1)
 
     def write_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
         """Run a statement with each of these parameters; as `write`."""
-        self._write(statement, every, None)
+        self._runner.write(statement, every, None)
 
     def write_one_each(self, statement: ClauseElement, every: Sequence[Parameters]) -> None:
         """Run a statement with each of these parameters, as `write_one` does."""
-        self._write(statement, every, 1)
-
-    def _write(self, statement: ClauseElement, every: Sequence[Parameters], changes: int | None) -> None:
-        text, own = self._texts.of(statement)
-        self._runner.write(text, [{**own, **parameters} for parameters in every] if own else every, changes)
-
-    def _made(self, statement: ClauseElement, parameters: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        text, own = self._texts.of(statement)
-        return text, {**own, **parameters} if own else parameters
+        self._runner.write(statement, every, 1)
 
     def head(self) -> Head:
         """Where the audit log ends."""
@@ -244,7 +239,7 @@ class Transaction:
             sequence, digest = sequence + 1, chained(digest, text)
             lines.append({"at": self.now, "event": text, "sequence": sequence, "hash": digest})
         self.start.head = Head(sequence, digest)
-        self._write(_APPEND, lines, None)
+        self._runner.write(_APPEND, lines, None)
 
 
 def unruly(name: str) -> LedgerError:
@@ -258,6 +253,10 @@ class Store(Protocol):
     @property
     def name(self) -> str:
         """The store as errors and people name it; shows no password."""
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether `at_once` can take a step."""
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Everything inside happens at once and durably, or not at all; transactions come one after another.

@@ -145,17 +145,18 @@ class LedgerView(AuditedLedger):
             request_id: of a request that will be looked for, if that is known.
             blocks: that will be looked at, as far as they are known.
         """
-        with self._store.transaction() as tx, self._opened(tx, request_id, blocks) as books:
+        with self._store.transaction() as tx:
+            books = self._opened(tx, request_id, blocks)
             yield books
+            books.accounts.save()
 
-    @contextmanager
-    def _opened(self, tx: Transaction, request_id: str | None, blocks: Iterable[str]) -> Iterator[Books]:
+    def _opened(self, tx: Transaction, request_id: str | None, blocks: Iterable[str]) -> Books:
+        """As `books`, in this transaction; the caller saves the accounts."""
         expect_claims(tx, request_id)
         expect_blocks(tx, blocks)
         books = Books(tx, self.name)
         books.expire()
-        yield books
-        books.accounts.save()
+        return books
 
 
 def _exported(entry: Entry) -> dict[str, str]:
