@@ -32,7 +32,7 @@ __all__ = [
 
 def _amount(value: Exact, parameter: str) -> Fraction:
     amount = rational(value, parameter)
-    if amount < 0:
+    if amount.numerator < 0:
         raise InvalidArgument(parameter, value, "a privacy budget is never negative")
     return amount
 
@@ -45,7 +45,7 @@ class _Amounts:
 
     def __hash__(self) -> int:
         # the hash of a fraction divides modulo a prime, and a ledger looks up every price several times
-        return hash(frozenset((name, *amount.as_integer_ratio()) for name, amount in vars(self).items()))
+        return sum(map(hash, map(Fraction.as_integer_ratio, vars(self).values())))
 
     @classmethod
     def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
@@ -64,7 +64,8 @@ class _Amounts:
 
     def fits_in(self, left: Self) -> bool:
         """Whether a claim of this price may be granted where so much is left."""
-        return all(amount <= left.amounts[name] for name, amount in self.amounts.items())
+        room = left.amounts
+        return all(amount <= room[name] for name, amount in vars(self).items())
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -177,7 +178,9 @@ _READERS: dict[str, Callable[[Mapping[str, str]], Budget]] = {
 
 def same_kind(one: Budget, other: Budget) -> bool:
     """Whether two budgets add up: they are of one kind and, where it has orders, of the same orders."""
-    return type(one) is type(other) and one.amounts.keys() == other.amounts.keys()
+    if isinstance(one, RenyiDP):
+        return isinstance(other, RenyiDP) and one.orders == other.orders
+    return type(one) is type(other)
 
 
 def fits(price: Budget, left: Budget) -> bool:
@@ -200,10 +203,10 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
     Raises:
         InvalidArgument: more was spent than there was, of a kind that never allows it.
     """
-    left = dict(capacity.amounts)
-    for amounts in (one.amounts for one in spent):
-        for name in left:
-            left[name] -= amounts[name]
+    left = capacity.amounts
+    for one in spent:
+        for name, amount in one.amounts.items():
+            left[name] -= amount
     return capacity.of_amounts(left)
 
 

@@ -76,7 +76,8 @@ class Board:
         if self._bell is None:
             time.sleep(seconds)
             return True
-        self._bell.settimeout(seconds)
+        if self._bell.gettimeout() != seconds:
+            self._bell.settimeout(seconds)  # this asks the system
         try:
             return self._bell.recv(1) == _FREE
         except OSError:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _EXACT = (str, bytes, bytearray, memoryview)
+_DONE = (1, 2)  # libpq's PGRES_COMMAND_OK and PGRES_TUPLES_OK
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # takes no descriptor of its own
 
 
@@ -45,8 +46,9 @@ class Calls:
             _checked(server.prepare(name, _text(procedure, len(arguments))))
             self._prepared[procedure] = name
         # texts and bytes as they are, with their lengths; numbers as they are written
-        values = [_written(value) for value in arguments]
-        server.send_query_prepared(name, values, [isinstance(value, _EXACT) for value in arguments])
+        values = [value.encode() if type(value) is str else _written(value) for value in arguments]
+        exact = [type(value) is str or isinstance(value, _EXACT) for value in arguments]
+        server.send_query_prepared(name, values, exact)
         try:
             self._send_all()
             result = self._result()
@@ -90,10 +92,9 @@ def _written(value: object) -> bytes | None:
 
 
 def _checked(result: psycopg.pq.abc.PGresult) -> psycopg.pq.abc.PGresult:
-    from psycopg.errors import error_from_result
-    from psycopg.pq import ExecStatus
+    if result.status not in _DONE:
+        from psycopg.errors import error_from_result
 
-    if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
         raise error_from_result(result)
     return result
 

@@ -59,6 +59,7 @@ _ON_DISK = "SELECT pg_logical_emit_message(true, '', '')"
 _TIME = "SELECT extract(epoch FROM clock_timestamp())::float8"
 # Divides by nothing, which ends the transaction, if the statement did not change one row.
 _EXACTLY = "WITH changed AS ({} RETURNING 1) SELECT 1 / (count(*) = {})::int FROM changed"
+_IDLE = 0  # libpq's PQTRANS_IDLE
 _LONG_BYTES = 1 << 16
 _CLOCK_SECONDS = 300
 _REVISION = "SELECT version_num FROM alembic_version"
@@ -319,9 +320,7 @@ class PostgresStore:
             self._connection.close()  # interrupted in the middle of a statement: the server undoes it
 
     def _is_idle(self) -> bool:
-        import psycopg
-
-        return self._connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        return self._connection.pgconn.transaction_status == _IDLE
 
     def _connected(self) -> psycopg.Connection:
         import psycopg

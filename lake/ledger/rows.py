@@ -367,29 +367,30 @@ def _read(row: Row) -> ClaimRow:
     table, data_version, release_key, run_id, purpose, disclosure, state, fence, *times = more
     lease_seconds, lease_expires_at, deadline_at, created_at, updated_at = times
     demand = read_demand(blocks, price)
-    request = Request(
-        request_id=request_id,
-        demand=demand,
-        lease_seconds=lease_seconds,
-        timeout_seconds=0.0 if deadline_at is None else deadline_at - created_at,
-        owner=owner,
-        weight=weight,
-        parent=parent,
-        table=table,
-        data_version=data_version,
-        release_key=release_key,
-        run_id=run_id,
-        purpose=purpose,
-        disclosure=disclosure,
-    )
-    return ClaimRow(
-        number=number,
-        request=request,
-        held=demand if held is None else read_demand(blocks, held),
-        state=state,
-        fence=fence,
-        lease_expires_at=lease_expires_at,
-        deadline_at=deadline_at,
-        created_at=created_at,
-        updated_at=updated_at,
-    )
+    request = {
+        "request_id": request_id,
+        "lease_seconds": lease_seconds,
+        "demand": demand,
+        "timeout_seconds": 0.0 if deadline_at is None else deadline_at - created_at,
+        "owner": owner,
+        "weight": weight,
+        "parent": parent,
+        "table": table,
+        "data_version": data_version,
+        "release_key": release_key,
+        "run_id": run_id,
+        "purpose": purpose,
+        "disclosure": disclosure,
+    }
+    claim = {
+        "number": number,
+        "request": made_of(Request, request),
+        "held": demand if held is None else read_demand(blocks, held),
+        "state": state,
+        "fence": fence,
+        "lease_expires_at": lease_expires_at,
+        "deadline_at": deadline_at,
+        "created_at": created_at,
+        "updated_at": updated_at,
+    }
+    return made_of(ClaimRow, claim)

@@ -232,9 +232,11 @@ class SQLiteStore:
             try:
                 yield
             except sqlite3.Error as error:
-                raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
-            finally:
                 self._roll_back()
+                raise LedgerError(self.path, f"SQLite failed ({error})", "see to the disk, then try again") from None
+            except BaseException:
+                self._roll_back()
+                raise
 
     def _begin(self) -> None:
         """Take the lock; it comes first, so that no check is made on a state that is then lost."""
