@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from sqlalchemy import ClauseElement
+
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.sqlite import SQLiteStore
 from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Runner, Store, Transaction

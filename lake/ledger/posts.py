@@ -5,8 +5,7 @@ For others only what is surely granted is made. Everything else, refusals above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -56,16 +55,16 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
 def make_with_posted(
     books: Books,
     own: Request,
-    lots: Iterable[Sequence[Post]],
+    posts: Iterable[Post],
     ledger_id: str,
     check: Callable[[Demand, str], None],
 ) -> ClaimRow:
-    """Make a claim, as `allocate`; then those that others posted, each as far as it is granted at once.
+    """Make a claim, as `allocate`, and those that others posted, as far as they are granted at once.
 
     Args:
         books: of the ledger.
         own: the claim.
-        lots: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
+        posts: what `written_post` made, of claims that are not there yet; some may be torn, or for another ledger.
         ledger_id: of the ledger.
         check: refuses a demand that may not be made of this ledger, for a disclosure or for "".
 
@@ -73,15 +72,13 @@ def make_with_posted(
         BudgetExceeded: as `allocate`; then nothing was made.
     """
     settings = read_settings(books.tx)
-    theirs = ([post for post in lot if post.request_id != own.request_id] for lot in lots)
-    others = (list(_acceptable(books, lot, ledger_id, check)) for lot in theirs)
-    first = next(others, [])
-    made = granted_at_once(books, settings, [own, *first])
-    row = made[0] if made else allocate(books, settings, own)
-    for requests in others if made else chain([first], others):
-        if requests and not granted_at_once(books, settings, requests):
-            for request in requests:
-                granted_at_once(books, settings, [request])
+    others = {request.request_id: request for request in _acceptable(books, posts, ledger_id, check)}
+    others.pop(own.request_id, None)
+    for made in granted_at_once(books, settings, [own, *others.values()]):
+        return made
+    row = allocate(books, settings, own)
+    for request in others.values():
+        granted_at_once(books, settings, [request])
     return row
 
 

@@ -88,7 +88,7 @@ class SQLiteStore:
         if not self.path.is_file():
             raise _missing(self.path)
         refuse_network_file_system(self.path)
-        self._identity = _file_identity(self._name)
+        self._identity = _file_identity(self.path)
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
@@ -212,10 +212,10 @@ class SQLiteStore:
         """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
         taken: list[Posted] = []
 
-        def posts() -> Iterator[list[Post]]:
+        def posts() -> Iterator[Post]:
             for lot in self._board.take():
                 taken.extend(lot)
-                yield self._unmade([posted.post for posted in lot])
+                yield from self._unmade([posted.post for posted in lot])
 
         done = lead(self._begun(), posts)
         self._connection.execute("COMMIT")
@@ -314,7 +314,7 @@ class SQLiteStore:
     def _check_in_place(self) -> None:
         """A deleted file still takes writes, and forgets them: look before every transaction."""
         try:
-            identity = _file_identity(self._name)
+            identity = _file_identity(self.path)
         except FileNotFoundError:
             raise _missing(self.path) from None
         if identity != self._identity:
@@ -337,8 +337,8 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _file_identity(path: str) -> tuple[int, int]:
-    status = os.stat(path)
+def _file_identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
     return status.st_dev, status.st_ino
 
 

@@ -131,9 +131,8 @@ class Post(NamedTuple):
     content: list[Any]
 
 
-Posts = Callable[[], Iterable[Sequence[Post]]]
-"""Takes what others posted, of claims that are not there yet, in lots as they come; each lot is dealt with before the
-next is asked for."""
+Posts = Callable[[], Iterable[Post]]
+"""Takes what others posted, of claims that are not there yet; more may come while it is read."""
 
 
 @dataclass

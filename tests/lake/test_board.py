@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import socket
@@ -353,10 +354,6 @@ def part(place: int, value: object) -> Callable[[list[Any]], None]:
     return lambda content: content.__setitem__(place, value)
 
 
-def field(**values: object) -> Callable[[list[Any]], None]:
-    return lambda content: content[4].update(values)
-
-
 IGNORED: dict[str, Callable[[list[Any]], object]] = {
     "of another ledger": part(0, "another"),
     "of no blocks": part(1, []),
@@ -370,18 +367,20 @@ IGNORED: dict[str, Callable[[list[Any]], object]] = {
     "with nothing": list.clear,
     "with a part too few": list.pop,
     "with a part too many": lambda content: content.append(None),
-    "with a lease of text": field(lease_seconds="60"),
-    "with a lease that no float holds": field(lease_seconds=10**400),
-    "with a weight of a half": field(weight=0.5),
-    "with a field that nobody knows": field(more=1),
-    "with a demand of its own": field(demand={"whole": "1/10"}),
-    "within a claim": field(parent=1),
-    "with a disclosure": field(disclosure="totals"),
-    "with a purpose that is an object": field(purpose={"of": "much"}),
-    "with no owner": field(owner=None),
-    "with an id that is a list": field(request_id=["theirs"]),
-    "with an id of nothing": field(request_id=""),
-    "with the id of a claim inside": field(request_id="old"),
+    "with blocks that are text": part(1, "whole"),
+    "with a lease of text": part(-3, "60"),
+    "with a lease that no float holds": part(-3, 10**400),
+    "with a lease that is no number": part(-3, math.nan),
+    "with a lease for ever": part(-3, math.inf),
+    "with a lease of nothing": part(-3, 0.0),
+    "with a lease beyond all time": part(-3, 1e300),
+    "with a time to wait below zero": part(-2, -1.0),
+    "with a weight of a half": part(-1, 0.5),
+    "with a weight of yes": part(-1, True),
+    "with a weight beyond all": part(-1, 10**400),
+    "with a purpose that is an object": part(-4, {"of": "much"}),
+    "with no owner": part(4, None),
+    "with a run that no store takes": part(-5, "\udc80"),
 }
 
 
@@ -389,7 +388,7 @@ IGNORED: dict[str, Callable[[list[Any]], object]] = {
 def test_nothing_comes_of_a_post(empty: Ledger, spoil: Callable[[list[Any]], object]) -> None:
     reserve(empty, "old")
     broken = posted(empty, "theirs")
-    broken = replace(broken, content=json.loads(json.dumps(broken.content)))
+    broken = Post(broken.request_id, json.loads(json.dumps(broken.content)))
     spoil(broken.content)
     put(empty, broken, posted(empty, "good"))
     reserve(empty, "mine")

@@ -250,7 +250,7 @@ def test_a_board_that_somebody_else_could_read_or_write_is_not_used(new_place: P
             beside(ledger).chmod(mode)
             put(ledger, posted(ledger, "before"))
             assert beside(ledger).read_bytes() == b""
-            beside(ledger).write_text(json.dumps([time.time(), 9, *vars(posted(ledger, "theirs")).values()]) + "\n")
+            beside(ledger).write_text(json.dumps([time.time(), 9, *posted(ledger, "theirs")]) + "\n")
             reserve(ledger, "mine")
             assert requests(ledger) == ["mine"]
 
