@@ -20,7 +20,8 @@ def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request
 
     One that takes from another claim, or opens something exactly, is never among them.
     """
-    if books.tx.start.anybody_waits or any(request.parent is not None or request.disclosure for request in requests):
+    apart = any(request.parent is not None or request.disclosure for request in requests)
+    if apart or not requests or books.tx.start.anybody_waits:
         return []
     try:
         total = together(request.demand for request in requests)

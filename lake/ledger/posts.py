@@ -77,8 +77,9 @@ def make_with_posted(
     for made in granted_at_once(books, settings, [own, *others.values()]):
         return made
     row = allocate(books, settings, own)
-    for request in others.values():
-        granted_at_once(books, settings, [request])
+    if not granted_at_once(books, settings, list(others.values())):
+        for request in others.values():
+            granted_at_once(books, settings, [request])
     return row
 
 

@@ -118,6 +118,15 @@ def test_of_a_lot_that_is_too_much_the_first_are_made(ledger: Ledger) -> None:
     assert ledger.remaining() == PureDP(0)
 
 
+def test_who_opens_something_exactly_makes_what_others_posted(ledger: Ledger) -> None:
+    put(ledger, *(posted(ledger, name, price) for name, price in {"a": "0.4", "b": "0.3", "c": "0.4"}.items()))
+    reserve(ledger, "mine", "0", disclosure="totals")
+    put(ledger, posted(ledger, "d", "0.2"), posted(ledger, "e", "0.1"))
+    reserve(ledger, "again", "0", disclosure="totals")
+    assert requests(ledger) == ["mine", "a", "b", "again", "d", "e"]
+    assert ledger.reserved() == PureDP(1)
+
+
 def test_a_request_that_is_posted_twice_is_made_once(ledger: Ledger) -> None:
     put(ledger, posted(ledger, "theirs", "0.2"), posted(ledger, "mine", "0.1"), posted(ledger, "theirs", "0.2"))
     reserve(ledger, "mine", "0.1")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, budget_from_json, budget_to_json
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, budget_from_json, budget_to_json, same_kind
 from dp.errors import InvalidArgument
 
 amounts = st.fractions(0, 100)
@@ -94,3 +95,40 @@ def test_text_shows_exact_amounts() -> None:
     assert str(PureDP("0.1")) == "epsilon=0.1"
     assert str(ZCDP("1/3")) == "rho=0.333333 (1/3)"
     assert str(ApproxDP(1, "1e-6")) == "epsilon=1, delta=1e-06"
+
+
+few = st.sampled_from((0, "0.1", "1/3", 2))  # so that some are equal
+alike = st.one_of(
+    st.builds(PureDP, few), st.builds(ZCDP, few), st.builds(ApproxDP, few, few.filter(lambda part: part != 2))
+)
+
+
+@given(alike, alike)
+def test_budgets_are_equal_where_kind_and_amounts_are_and_then_have_one_hash(one: Budget, other: Budget) -> None:
+    assert (one == other) == ((type(one), one.amounts) == (type(other), other.amounts))
+    again = pickle.loads(pickle.dumps(one))
+    assert again == one
+    assert hash(again) == hash(one)
+    assert one.of_amounts(dict(reversed(one.amounts.items()))) == one
+    assert hash(one.of_amounts(dict(reversed(one.amounts.items())))) == hash(one)
+
+
+def test_a_budget_is_equal_to_nothing_else() -> None:
+    assert PureDP("0.1") != Fraction(1, 10)
+    assert PureDP("0.1") != ZCDP("0.1")
+    assert PureDP("0.1") != RenyiDP({2: "0.1"})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (PureDP(1), PureDP(2), True),
+        (PureDP(1), ZCDP(1), False),
+        (RenyiDP({2: 1, 4: 1}), RenyiDP({4: 2, 2: 2}), True),
+        (RenyiDP({2: 1, 4: 1}), RenyiDP({2: 1}), False),
+        (RenyiDP({2: 1}), PureDP(1), False),
+        (PureDP(1), RenyiDP({2: 1}), False),
+    ],
+)
+def test_budgets_of_one_kind_and_the_same_orders_add_up(one: Budget, other: Budget, same: bool) -> None:
+    assert same_kind(one, other) is same
