@@ -49,7 +49,7 @@ class _Amounts:
 
     @classmethod
     def of_amounts(cls, amounts: Mapping[str, Fraction]) -> Self:
-        """From what `amounts` returned; none is negative."""
+        """From what `amounts` returned, exact fractions; none is negative."""
         made = cls.__new__(cls)
         usual = amounts.keys() == cls.__annotations__.keys() and amounts.get("delta", 0) < 1
         if not usual or any(amount.numerator < 0 for amount in amounts.values()):
@@ -178,9 +178,9 @@ _READERS: dict[str, Callable[[Mapping[str, str]], Budget]] = {
 
 def same_kind(one: Budget, other: Budget) -> bool:
     """Whether two budgets add up: they are of one kind and, where it has orders, of the same orders."""
-    if isinstance(one, RenyiDP):
-        return isinstance(other, RenyiDP) and one.orders == other.orders
-    return type(one) is type(other)
+    if type(one) is not type(other):
+        return False
+    return not isinstance(one, RenyiDP) or one.amounts.keys() == other.amounts.keys()
 
 
 def fits(price: Budget, left: Budget) -> bool:
@@ -201,12 +201,14 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
     """What is left of a capacity, so that all of them add up to it exactly; all of one kind.
 
     Raises:
-        InvalidArgument: more was spent than there was, of a kind that never allows it.
+        InvalidArgument: they are not; or more was spent than there was, of a kind that never allows it.
     """
     left = capacity.amounts
     for one in spent:
-        for name, amount in one.amounts.items():
-            left[name] -= amount
+        amounts = one.amounts
+        if amounts.keys() != left.keys():
+            raise InvalidArgument("spent", one, f"take from {capacity} what has the same amounts: {', '.join(left)}")
+        left = {name: amount - amounts[name] for name, amount in left.items()}
     return capacity.of_amounts(left)
 
 

@@ -51,15 +51,16 @@ class Calls:
         server.send_query_prepared(name, values, exact)
         try:
             self._send_all()
-            result = self._result()
+            result = self._last()
         except psycopg.Error:
             raise
         except BaseException:  # of a signal
             with contextlib.suppress(psycopg.Error):
                 self._connection.cancel()  # else the server goes on when the lock falls
                 if not server.flush():
-                    self._result()
+                    self._last()
             raise
+        assert result is not None
         _checked(result)
         found = result.get_value(0, result.nfields - 1)
         return None if found is None else found.decode()
@@ -71,7 +72,7 @@ class Calls:
             self._server.consume_input()
             self._heard.modify(self._server.socket, selectors.EVENT_READ)
 
-    def _result(self) -> psycopg.pq.abc.PGresult:
+    def _last(self) -> psycopg.pq.abc.PGresult | None:
         """What came last, when all is there: an error may follow what was done, if it cannot be made durable."""
         result = None
         while True:
@@ -80,7 +81,6 @@ class Calls:
                 self._server.consume_input()
             more = self._server.get_result()
             if more is None:
-                assert result is not None
                 return result
             result = more
 
@@ -88,6 +88,8 @@ class Calls:
 def _written(value: object) -> bytes | None:
     if value is None:
         return None
+    if isinstance(value, str):
+        return str.encode(value)  # what it is, not what a class of texts prints
     return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else str(value).encode()
 
 

@@ -149,6 +149,8 @@ class ClaimRow:
         )
 
 
+_MOST_SECONDS = 1e15  # thirty million years
+
 # In the order in which `_read` takes them.
 _COLUMNS = [column for name, column in claims.c.items() if name != "noised"]
 _NAMES = [column.name for column in _COLUMNS]
@@ -218,12 +220,17 @@ def check_request(request: Request) -> None:
     if not request.request_id:
         remedy = "give a random name, the same one when a request is repeated"
         raise InvalidArgument("request_id", request.request_id, remedy)
-    if not (math.isfinite(request.lease_seconds) and request.lease_seconds > 0):
+    if not (_are_seconds(request.lease_seconds) and request.lease_seconds > 0):
         raise InvalidArgument("lease_seconds", request.lease_seconds, "give a finite number of seconds above zero")
-    if not (math.isfinite(request.timeout_seconds) and request.timeout_seconds >= 0):
+    if not (_are_seconds(request.timeout_seconds) and request.timeout_seconds >= 0):
         raise InvalidArgument("timeout_seconds", request.timeout_seconds, "give a finite number of seconds, 0 for now")
     if isinstance(request.weight, bool) or not isinstance(request.weight, int) or not 1 <= request.weight <= 10**6:
         raise InvalidArgument("weight", request.weight, "give a whole number from 1 to 1000000")
+
+
+def _are_seconds(value: object) -> bool:
+    """Whether every store takes it as a number of seconds: one that Python itself makes, and no more than ages."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_SECONDS
 
 
 def claims_within(tx: Transaction, number: int) -> list[ClaimRow]:

@@ -155,8 +155,8 @@ def test_a_demand_of_another_kind_or_of_nothing_is_refused(visits: Ledger, deman
 def test_parameters_that_cannot_be_used(visits: Ledger) -> None:
     before = visits.head()
     for parameter, values in {
-        "timeout_seconds": (-1.0, float("inf"), float("nan")),
-        "lease_seconds": (0.0, float("nan")),
+        "timeout_seconds": (-1.0, float("inf"), float("nan"), "5", True),
+        "lease_seconds": (0.0, float("nan"), "60"),
         "weight": (0, 1.5, True, 10**7),
         "request_id": ("",),
         "min_blocks": (0, True),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any
 
+import numpy as np
 import pytest
 
 from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP
@@ -69,10 +75,29 @@ def test_a_price_of_another_kind_or_of_nothing_is_refused(ledger: Ledger, price:
     assert ledger.entries() == []
 
 
-@pytest.mark.parametrize("lease_seconds", [0, -1, float("nan"), float("inf")])
-def test_an_unusable_lease_is_refused(ledger: Ledger, lease_seconds: float) -> None:
+@pytest.mark.parametrize(
+    "lease_seconds",
+    [0, -1, math.nan, math.inf, 10**300, 10**400, 1e300, True, "60", None, Fraction(121, 2), Decimal(60), np.int64(60)],
+    ids=repr,
+)
+def test_an_unusable_lease_is_refused(ledger: Ledger, lease_seconds: Any) -> None:
     with pytest.raises(InvalidArgument, match="lease_seconds"):
         reserve(ledger, "r", lease_seconds=lease_seconds)
+    assert ledger.entries() == []
+
+
+def test_a_lease_is_what_python_counts_with(ledger: Ledger) -> None:
+    for number, lease_seconds in enumerate((60, 60.5, np.float64(60.5))):
+        assert reserve(ledger, f"r{number}", lease_seconds=lease_seconds).lease_seconds == lease_seconds
+
+
+def test_a_text_of_a_class_of_its_own_is_the_same_request(ledger: Ledger) -> None:
+    class Names(str, Enum):  # noqa: UP042 - what a StrEnum prints is what it is, and hides the difference
+        NIGHTLY = "nightly"
+
+    first = reserve(ledger, Names.NIGHTLY)
+    assert reserve(ledger, "nightly") == first == reserve(ledger, Names.NIGHTLY)
+    assert ledger.reserved() == PureDP("0.1")
 
 
 # --- the life of an entry

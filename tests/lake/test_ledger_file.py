@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from dp.accounting.budget import PureDP
+from dp.accounting.budget import ApproxDP, PureDP
+from dp.errors import InvalidArgument
 from lake.errors import LedgerError, LedgerMissing
 from lake.ledger import Ledger, sqlite
 from lake.ledger import ledger as ledger_module
@@ -49,6 +50,16 @@ def test_the_vector_is_gone_from_the_file_once_its_release_is_stored(ledger: Led
     ledger.close()  # the log is folded into the file and removed
     assert sorted(file.name for file in path.parent.iterdir()) == ["ledger"]
     assert SECRET not in path.read_bytes()
+
+
+def test_a_block_whose_sum_was_put_in_another_kind_grants_nothing(path: Path, clock: Clock) -> None:
+    with Ledger.create(path, capacity=ApproxDP(1, "0.1"), clock=clock) as ledger:
+        reserve(ledger, "a", ApproxDP("0.1", "0.09"))
+        connection(ledger).execute("UPDATE blocks SET acquired = ?", ('{"epsilon": "1/10", "kind": "pure"}',))
+        for _ in range(2):
+            with pytest.raises(InvalidArgument, match="same amounts"):
+                reserve(ledger, "b", ApproxDP("0.1", "0.09"))
+        assert [entry.run_id for entry in ledger.entries()] == ["run"]
 
 
 def test_only_the_owner_may_read_the_files(ledger: Ledger, path: Path) -> None:

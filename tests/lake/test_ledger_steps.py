@@ -299,6 +299,31 @@ def test_a_handle_whose_first_call_was_interrupted_takes_its_steps(ledger: Ledge
     assert called(ledger)
 
 
+def test_an_interrupt_after_the_answer_is_heard_as_what_it_is(ledger: Ledger) -> None:
+    class Interrupted:
+        """A signal that comes when all was heard."""
+
+        def __init__(self, server: Any) -> None:
+            self._server, self._done = server, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._server, name)
+
+        def get_result(self) -> Any:
+            result = self._server.get_result()
+            if result is None and not self._done:
+                self._done = True
+                raise KeyboardInterrupt
+            return result
+
+    calls = ledger._store._calls  # type: ignore[attr-defined]
+    calls._server = Interrupted(calls._server)
+    with pytest.raises(KeyboardInterrupt):
+        called(ledger, "first")
+    assert called(ledger)
+    assert len(ledger.entries()) == 2
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_a_vector_is_stored_as_its_bytes(ledger: Ledger, kind: type[Any]) -> None:
     ledger.arm(reserve(ledger, "r"), kind(b"\x01\0vector"))

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, budget_from_json, budget_to_json, same_kind
+from dp.accounting.budget import (
+    ZCDP,
+    ApproxDP,
+    Budget,
+    PureDP,
+    RenyiDP,
+    budget_from_json,
+    budget_to_json,
+    left_after,
+    same_kind,
+)
 from dp.errors import InvalidArgument
 
 amounts = st.fractions(0, 100)
@@ -132,3 +142,8 @@ def test_a_budget_is_equal_to_nothing_else() -> None:
 )
 def test_budgets_of_one_kind_and_the_same_orders_add_up(one: Budget, other: Budget, same: bool) -> None:
     assert same_kind(one, other) is same
+    if same:
+        assert left_after(one, other.of_amounts(dict.fromkeys(other.amounts, Fraction(0)))) == one
+    else:
+        with pytest.raises(InvalidArgument, match="same amounts"):
+            left_after(one, other)
