@@ -669,8 +669,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a claim is deducted where it fits",
         (12,),
         "dp/accounting/budget.py",
-        "left[name] -= amounts[name]",
-        "left[name] = max(left[name] - amounts[name], Fraction(0))",
+        "left = {name: amount - amounts[name] for",
+        "left = {name: max(amount - amounts[name], Fraction(0)) for",
         ("tests/dp/accounting/test_renyi.py",),
     ),
     Mutant(
