@@ -275,53 +275,51 @@ def test_an_old_handle_takes_its_steps_after_a_refusal_too(new_place: Place, mon
         ledger.commit(ticket, b"release", plan="{}")
 
 
-def test_a_handle_whose_first_call_was_interrupted_takes_its_steps(ledger: Ledger) -> None:
-    class Interrupted:
-        """A signal that comes while the server prepares is heard of afterwards."""
+class Interrupted:
+    """A connection to a server; a signal comes once, when a call of it is over.
 
-        def __init__(self, server: Any) -> None:
-            self._server, self._done = server, False
+    Args:
+        server: the connection.
+        method: whose call.
+        when: of what it returns.
+    """
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._server, name)
+    def __init__(self, server: Any, method: str, when: Callable[[Any], bool]) -> None:
+        self._server, self._method, self._when = server, method, when
+        self._done = False
 
-        def prepare(self, *arguments: Any) -> Any:
-            prepared = self._server.prepare(*arguments)
-            if not self._done:
-                self._done = True
-                raise KeyboardInterrupt
-            return prepared
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._server, name)
+        return self._interrupted(found) if name == self._method and not self._done else found
 
-    calls = ledger._store._calls  # type: ignore[attr-defined]
-    calls._server = Interrupted(calls._server)
-    with pytest.raises(KeyboardInterrupt):
-        called(ledger)
-    assert called(ledger)
-
-
-def test_an_interrupt_after_the_answer_is_heard_as_what_it_is(ledger: Ledger) -> None:
-    class Interrupted:
-        """A signal that comes when all was heard."""
-
-        def __init__(self, server: Any) -> None:
-            self._server, self._done = server, False
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._server, name)
-
-        def get_result(self) -> Any:
-            result = self._server.get_result()
-            if result is None and not self._done:
+    def _interrupted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            result = method(*arguments)
+            if self._when(result):
                 self._done = True
                 raise KeyboardInterrupt
             return result
 
+        return call
+
+
+@pytest.mark.parametrize(
+    ("method", "when", "made"),
+    [
+        ("prepare", lambda _: True, 1),  # a signal that comes while the server prepares is heard of afterwards
+        ("get_result", lambda result: result is None, 2),  # all was heard
+    ],
+    ids=["preparing", "all heard"],
+)
+def test_a_handle_whose_first_call_was_interrupted_takes_its_steps(
+    ledger: Ledger, method: str, when: Callable[[Any], bool], made: int
+) -> None:
     calls = ledger._store._calls  # type: ignore[attr-defined]
-    calls._server = Interrupted(calls._server)
+    calls._server = Interrupted(calls._server, method, when)
     with pytest.raises(KeyboardInterrupt):
         called(ledger, "first")
     assert called(ledger)
-    assert len(ledger.entries()) == 2
+    assert len(ledger.entries()) == made
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
