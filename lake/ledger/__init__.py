@@ -3,6 +3,7 @@
 schema, migrations   the tables, and how they came to be
 guards, rights       what the tables refuse to everybody; what an analyst may do on a server
 store                one transaction at a time, and the audit log; two of them are there: sqlite (and board), postgres
+copies               copies of frozen values, made quickly
 amounts, balances    exact budgets as text; what every block has left
 rows, books          claims, and the steps of their life
 audit, heads         the audit log as it is read; where the logs of peers' ledgers were last seen to end

@@ -21,7 +21,7 @@ def changed(one: T, changes: Mapping[str, object]) -> T:
 
 
 def made_of(cls: type[T], fields: Mapping[str, object]) -> T:
-    """What the constructor makes of a value for each field, by name."""
+    """What the constructor makes of a value for each field, by name; for such a class, and without its checks."""
     made = object.__new__(cls)
     vars(made).update(fields)
     return made

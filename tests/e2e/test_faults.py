@@ -225,10 +225,8 @@ def test_a_party_with_too_little_budget_costs_nobody_anything(parties: Parties, 
     for name in others(victim):
         assert says_who(outcomes[name], victim), outcomes[name]
         assert outcomes[name]["message"].endswith("by a: BudgetExceeded")
-        assert parties.books(name, epsilon).states in (
-            GIVEN_BACK,
-            NOTHING,
-        )  # or it heard before it reserved
+        # a slow one may hear of the refusal before it has reserved anything
+        assert parties.books(name, epsilon).states in (GIVEN_BACK, NOTHING)
     assert parties.spent() == before
     with Ledger.open(poor) as ledger:
         assert ledger.entries() == []
