@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from sqlalchemy import ClauseElement
 
 from lake.ledger.postgres import PostgresStore, is_address
 from lake.ledger.sqlite import SQLiteStore
-from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Runner, Store, Transaction
+from lake.ledger.store import Clock, Errand, Made, Parameters, Posts, Row, Runner, Store, Transaction
 
 __all__ = ["Abandoned", "Faulty", "Fuse", "Thrown", "kill", "store_of", "throw"]
 
@@ -86,18 +86,10 @@ class Faulty:
             self._fuse.point()
         self._fuse.point()
 
-    def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
-    ) -> T:
+    def together(self, errand: Errand[T]) -> T:
         """One transaction of the store, or what another process did."""
         self._fuse.point()
-
-        def watched(tx: Transaction, posts: Posts) -> T:
-            done = lead(self._watched(tx), posts)
-            self._fuse.point()
-            return done
-
-        done = self._store.together(post, look, watched)
+        done = self._store.together(_WatchedErrand(errand, self._watched, self._fuse.point))
         self._fuse.point()
         return done
 
@@ -115,6 +107,28 @@ class Faulty:
 
     def _watched(self, tx: Transaction) -> Transaction:
         return Transaction(_Watched(tx._runner, self._fuse.point), tx.now)
+
+
+class _WatchedErrand(Generic[T]):
+    """An errand whose transactions are watched."""
+
+    def __init__(
+        self, errand: Errand[T], watched: Callable[[Transaction], Transaction], point: Callable[[], None]
+    ) -> None:
+        self._errand, self._watched, self._point = errand, watched, point
+        self.post, self.look, self.told = errand.post, errand.look, errand.told
+
+    def lead(self, tx: Transaction, posts: Posts) -> tuple[T, Made]:
+        """Pass it on, and a point before what follows."""
+        done = self._errand.lead(self._watched(tx), posts)
+        self._point()
+        return done
+
+    def serve(self, tx: Transaction, posts: Posts) -> Made:
+        """Pass it on, and a point before what follows."""
+        made = self._errand.serve(self._watched(tx), posts)
+        self._point()
+        return made
 
 
 class _Watched:

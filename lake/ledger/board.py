@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import secrets
 import socket
+import struct
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lake.ledger.store import Post
+from lake.ledger.store import Made, Post
 
-__all__ = ["Board", "Posted"]
+__all__ = ["Board", "Heard", "Posted"]
 
 _LOOPBACK = "127.0.0.1"
-_FREE, _DONE = b"\0", b"\1"  # what a bell says
+_FREE, _LOOK = b"\0", b"\1"  # what a bell says, unless it tells what was made
+_TOLD = struct.Struct("!32sqd")  # the secret of a post, the number of its claim, and when it was made
+_SECRET_BYTES = 16
 _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
-_LINE = (float, int, str, list)
+_LINE = (float, int, str, str, list)
+_NAP_SECONDS = 5e-5
+_TAKING_SECONDS = 5e-3
 
 
 class Posted(NamedTuple):
@@ -36,14 +43,30 @@ class Posted(NamedTuple):
     post: Post
 
 
+class Heard(NamedTuple):
+    """What a bell said.
+
+    Attributes:
+        free: whether the lock may be free.
+        number: of the claim that was made of what this process posted; None: it has to look by itself.
+        at: when that claim was made, by the clock of whoever made it.
+    """
+
+    free: bool = False
+    number: int | None = None
+    at: float = 0.0
+
+
 class Board:
     """Lines that several processes append, and that one takes; there is no file before the first line.
 
     Guarantees:
-        A line is taken at most once. It may be lost, or torn, and a bell may ring for nothing or not at all: all of it
-        is a hint, and whoever waits sees for itself how things are.
+        A line is taken once, unless somebody clears the board, or stops while he writes on it: then it may be lost or
+        read again. A bell may ring for nothing or not at all. All of this is a hint, and whoever waits sees for itself
+        how things are; except what is told with the secret of a post, which only its reader can know.
     Leaks:
-        What claims ask for, to whoever may read the ledger itself: its owner. A bell says that something happened.
+        What claims ask for, to whoever may read the ledger itself: its owner. Numbers of claims and times, to whoever
+        may listen on loopback, which takes root's rights.
     """
 
     def __init__(self, path: Path, patience_seconds: float) -> None:
@@ -58,40 +81,69 @@ class Board:
         self._bell: socket.socket | None = None
         self._port = 0
 
-    def post(self, post: Post) -> None:
-        """Append a line, in one call of the system, so that lines do not mix; nothing where that cannot be."""
+    def post(self, post: Post) -> str:
+        """Append a line, in one call of the system, so that lines do not mix.
+
+        Returns:
+            Its secret, for `wait`; "": nothing was posted, as that cannot be, or not now.
+        """
         try:
             self._socket()
-            line = json.dumps([time.time(), self._port, post.request_id, post.content]).encode() + b"\n"
+            secret = secrets.token_hex(_SECRET_BYTES)
+            line = json.dumps([time.time(), self._port, secret, post.request_id, post.content]).encode() + b"\n"
             if len(line) > _MOST_BYTES:
-                return
+                return ""
             if self._file is None:
                 self._file = self._opened(os.O_CREAT)
-            os.write(self._file, line)
+            with _locked(self._file, fcntl.LOCK_SH):  # several write, nobody takes
+                os.write(self._file, line)
         except (OSError, TypeError, ValueError):
-            return
+            return ""
+        return secret
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until the bell rings, but no longer than that; whether the lock may be free, rather than work done."""
+    def wait(self, seconds: float, secret: str = "") -> Heard:
+        """Wait until the bell rings, but no longer than that.
+
+        Args:
+            seconds: how long.
+            secret: of the post that is waited for; nothing that is told of another one is believed.
+        """
         if self._bell is None:
             time.sleep(seconds)
-            return True
+            return Heard(free=True)
         if self._bell.gettimeout() != seconds:
             self._bell.settimeout(seconds)  # this asks the system
         try:
-            return self._bell.recv(1) == _FREE
+            said = self._bell.recv(2 * _TOLD.size)
         except OSError:
-            return False
+            return Heard()
+        if secret and len(said) == _TOLD.size:
+            whose, number, at = _TOLD.unpack(said)
+            return Heard(number=number, at=at) if secrets.compare_digest(whose, secret.encode()) else Heard()
+        return Heard(free=said == _FREE)
 
     def take(self) -> Iterator[list[Posted]]:
         """Every line, oldest first, in lots: those that are there, then those that came meanwhile. The caller holds the
-        lock: nobody else takes any. If it does not ask to the end, all of them stay.
+        ledger's lock: nobody else takes any. If it does not ask to the end, all of them stay.
         """
-        size = 0
-        while lines := self._read(size):
-            size += len(lines)
-            yield list(self._living(lines))
-        self.clear()
+        size, end = 0, time.monotonic() + _TAKING_SECONDS
+        while True:
+            if lines := self._read(size):
+                size += len(lines)
+                yield list(self._living(lines))
+            elif not size or self._cut(size) or time.monotonic() > end:
+                return
+            else:
+                time.sleep(_NAP_SECONDS)  # somebody is writing at this moment
+
+    def awaited(self, seconds: float) -> bool:
+        """Whether a line is there, or comes in that time."""
+        end = time.monotonic() + seconds
+        while not self._read(0):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_NAP_SECONDS)
+        return True
 
     def mine(self, posted: Posted) -> bool:
         """Whether this process wrote that line."""
@@ -103,10 +155,23 @@ class Board:
             if self._file is not None and os.fstat(self._file).st_size:
                 os.ftruncate(self._file, 0)
 
-    def ring(self, done: Sequence[Posted] = ()) -> None:
-        """Let those look who posted what was done; and tell the first who still waits that the lock is free."""
-        self._tell(done, _DONE)
-        self._tell(self._first(), _FREE)
+    def tell(self, taken: Iterable[Posted], made: Made, at: float) -> None:
+        """Tell each process what was made of its post, or that it has to look; what was made is durable.
+
+        Args:
+            taken: the lines.
+            made: of which of them claims were made.
+            at: when.
+        """
+        for one in taken:
+            number = made.get(one.post.secret)
+            said = _LOOK if number is None else _TOLD.pack(one.post.secret.encode(), number, at)
+            self._say(said, one)
+
+    def ring(self) -> None:
+        """Tell the first who waits that the lock is free."""
+        for one in self._living(self._read(0).partition(b"\n")[0]):
+            self._say(_FREE, one)
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""
@@ -116,13 +181,10 @@ class Board:
             self._bell.close()
         self._file = self._bell = None
 
-    def _first(self) -> list[Posted]:
-        return list(self._living(self._read(0).partition(b"\n")[0]))
-
-    def _tell(self, whom: Iterable[Posted], what: bytes) -> None:
-        for port in {one.bell for one in whom} - {self._port}:
+    def _say(self, what: bytes, whom: Posted) -> None:
+        if not self.mine(whom):
             with contextlib.suppress(OSError):
-                self._socket().sendto(what, (_LOOPBACK, port))
+                self._socket().sendto(what, (_LOOPBACK, whom.bell))
 
     def _socket(self) -> socket.socket:
         if self._bell is None:
@@ -143,6 +205,18 @@ class Board:
         except OSError:
             return b""
         return found[: found.rfind(b"\n") + 1]
+
+    def _cut(self, size: int) -> bool:
+        """Take the lines away, which are so many bytes, unless more have come; whether none is left unread."""
+        assert self._file is not None
+        try:
+            with _locked(self._file, fcntl.LOCK_EX):
+                found = os.fstat(self._file).st_size
+                if found == size:
+                    os.ftruncate(self._file, 0)
+        except OSError:
+            return False
+        return found <= size  # less: somebody has cleared it
 
     def _opened(self, create: int) -> int:
         """The file; one that others can read or write, or that somebody else has put there, is none."""
@@ -166,8 +240,22 @@ def _parsed(line: bytes) -> Posted | None:
         said = json.loads(line.decode())
         if not isinstance(said, list) or tuple(map(type, said)) != _LINE:
             return None
-        at, bell, request_id, content = said
-        request_id.encode()  # an error where no store takes it
+        at, bell, secret, request_id, content = said
+        f"{secret}{request_id}".encode()  # an error where no store takes it
     except (ValueError, RecursionError):
         return None
-    return Posted(at, bell, Post(request_id, content)) if 0 < bell < 1 << 16 else None
+    return Posted(at, bell, Post(request_id, content, secret)) if 0 < bell < 1 << 16 else None
+
+
+@contextlib.contextmanager
+def _locked(file: int, how: int) -> Iterator[None]:
+    """Hold a lock that the system lets fall with the process.
+
+    Raises:
+        OSError: somebody else has it; waiting for him could be long, as he may have been stopped.
+    """
+    fcntl.flock(file, how | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

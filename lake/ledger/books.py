@@ -8,7 +8,7 @@ waiting --> reserved --> armed --> spent
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,12 +19,13 @@ from dp.accounting.ledger import Claim, EntryState
 from dp.errors import BudgetExceeded
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
 from lake.ledger.amounts import added, taken, within
-from lake.ledger.balances import Accounts, Demand, once_each
+from lake.ledger.balances import Accounts, Demand, expect_blocks, once_each
 from lake.ledger.rows import (
     ClaimRow,
     Request,
     claim_numbered,
     drop_noised,
+    expect_claims,
     expired_claims,
     grant_claims,
     insert_claims,
@@ -35,7 +36,7 @@ from lake.ledger.rows import (
 from lake.ledger.schema import releases
 from lake.ledger.store import Transaction
 
-__all__ = ["Books", "demand_json"]
+__all__ = ["Books", "demand_json", "open_books"]
 
 _STORED = select(releases.c.number).where(releases.c.release_key == bindparam("release_key"))
 _STORE = insert(releases).values(
@@ -269,6 +270,22 @@ class Books:
         saved = replace(becomes, updated_at=self.tx.now)
         save_claim(self.tx, row, saved)
         return saved
+
+
+def open_books(tx: Transaction, ledger: str, request_id: str | None = None, blocks: Iterable[str] = ()) -> Books:
+    """The claims and blocks of a ledger, where leases that ran out have been given back; the caller saves the accounts.
+
+    Args:
+        tx: the transaction.
+        ledger: its name.
+        request_id: of a request that will be looked for, if that is known.
+        blocks: that will be looked at, as far as they are known.
+    """
+    expect_claims(tx, request_id)
+    expect_blocks(tx, blocks)
+    books = Books(tx, ledger)
+    books.expire()
+    return books
 
 
 def demand_json(demand: Demand) -> dict[str, dict[str, str]]:

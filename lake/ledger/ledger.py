@@ -13,26 +13,25 @@ from typing import Self
 
 from sqlalchemy import bindparam, insert
 
-from dp.accounting.budget import Budget, budget_to_json, same_kind
-from dp.accounting.ledger import BudgetLedger, Claim, require_price
+from dp.accounting.budget import Budget, budget_to_json
+from dp.accounting.ledger import BudgetLedger, Claim
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
-from lake.errors import ApprovalNeeded, ClaimLost, LedgerError
+from lake.errors import ApprovalNeeded, LedgerError
 from lake.ledger.amounts import write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
-from lake.ledger.balances import Demand, expect_blocks, made_block
+from lake.ledger.asking import Asking
+from lake.ledger.balances import expect_blocks, made_block
 from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
-from lake.ledger.posts import make_with_posted, written_post
 from lake.ledger.rows import (
     ClaimRow,
     Request,
     check_request,
-    claim_requested,
     expect_claims,
 )
 from lake.ledger.schema import WHOLE, ledger
@@ -40,7 +39,7 @@ from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import read_settings
 from lake.ledger.sqlite import SQLiteStore
 from lake.ledger.steps import armed_at_once, claimed_at_once, spent_at_once
-from lake.ledger.store import Clock, Posts, Transaction
+from lake.ledger.store import Clock, Transaction
 from lake.ledger.view import LedgerView
 
 __all__ = ["Ledger"]
@@ -235,22 +234,8 @@ class Ledger(LedgerView, BudgetLedger):
             InvalidArgument: as `reserve` does.
         """
         check_request(request)
-
-        def look(tx: Transaction) -> ClaimRow | SparkMpcError | None:
-            row = claim_requested(tx, request.request_id)
-            if row is None or row.overdue(tx.now):
-                return None  # `lead` gives back what is overdue before it looks
-            return self._repeated(row, request, choice) or row
-
-        def lead(tx: Transaction, posts: Posts) -> ClaimRow | SparkMpcError:
-            books = self._opened(tx, request.request_id, choice.names)
-            found = look(tx)
-            outcome = self._made(books, request, choice, posts) if found is None else found
-            books.accounts.save()
-            return outcome
-
-        post = written_post(self.ledger_id, self.capacity, request, choice)
-        outcome = claimed_at_once(self._store, post, request, choice) or self._store.together(post, look, lead)
+        asking = Asking(self.name, self.ledger_id, self.capacity, request, choice)
+        outcome = claimed_at_once(self._store, asking.post, request, choice) or self._store.together(asking)
         if isinstance(outcome, SparkMpcError):
             raise outcome
         return outcome
@@ -361,23 +346,6 @@ class Ledger(LedgerView, BudgetLedger):
             yield books
             books.accounts.save()
 
-    def _made(self, books: Books, request: Request, choice: Choice, posts: Posts) -> ClaimRow | SparkMpcError:
-        """A new claim, with those that others posted; or what to tell about one that failed, and is on record."""
-        asked = request.asking(choice.chosen(books, read_settings(books.tx)))
-        self._check_demand(asked.demand, asked.disclosure)
-        row = make_with_posted(books, asked, posts(), self.ledger_id, self._check_demand)
-        return books.shortage(asked.demand) if row.state == "failed" else row
-
-    def _repeated(self, row: ClaimRow, request: Request, choice: Choice) -> SparkMpcError | None:
-        """What to tell a request that was made before; None if its claim still stands."""
-        if row.request.content != request.content or not choice.could_be(row.request.demand):
-            remedy = "was used for a request with other content: choose a new one"
-            return InvalidArgument("request_id", request.request_id, remedy)
-        if row.state in ("released", "failed"):
-            problem = f"request {request.request_id!r} was {row.state}"
-            return ClaimLost(self.name, problem, "reserve under a new request id")
-        return None
-
     def _lacks_approval(self, number: int) -> ApprovalNeeded | None:
         with self.books() as books:
             return still_needed(books, read_settings(books.tx), number)
@@ -390,10 +358,3 @@ class Ledger(LedgerView, BudgetLedger):
         if len(stored) > _MOST_BLOB_BYTES:
             problem = f"cannot store {len(stored)} bytes in one claim, only {_MOST_BLOB_BYTES}"
             raise LedgerError(self.name, problem, "ask for fewer cells in one release")
-
-    def _check_demand(self, demand: Demand, disclosure: str) -> None:
-        for price in demand.values():
-            if not same_kind(price, self.capacity):
-                kind = f"{type(self.capacity).__name__} prices only, each of {', '.join(self.capacity.amounts)}"
-                raise InvalidArgument("price", price, f"ledger {self.name!r} takes {kind}")
-            require_price(price, disclosure)

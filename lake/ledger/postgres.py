@@ -24,7 +24,7 @@ from lake.ledger.calls import Calls
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.rights import grant_analyst
 from lake.ledger.schema import REVISION
-from lake.ledger.store import START, Clock, Parameters, Post, Posts, Row, Texts, Transaction, unruly
+from lake.ledger.store import START, Clock, Errand, Parameters, Row, Texts, Transaction, unruly
 
 if TYPE_CHECKING:
     import psycopg
@@ -293,12 +293,11 @@ class PostgresStore:
             finally:
                 self._roll_back()
 
-    def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
-    ) -> T:
+    def together(self, errand: Errand[T]) -> T:
         """As `Store.together`; on a server everybody does it alone."""
         with self.transaction() as tx:
-            return lead(tx, list)
+            done, _ = errand.lead(tx, list)
+            return done
 
     def _now(self) -> float:
         """The caller's clock, or the server's: asked now and then, and counted on between."""

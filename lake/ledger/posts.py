@@ -5,7 +5,7 @@ For others only what is surely granted is made. Everything else, refusals above 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -18,10 +18,10 @@ from lake.ledger.books import Books
 from lake.ledger.copies import changed
 from lake.ledger.rows import ClaimRow, Request, check_request
 from lake.ledger.selection import Choice, Named
-from lake.ledger.settings import read_settings
-from lake.ledger.store import Post
+from lake.ledger.settings import Settings, read_settings
+from lake.ledger.store import Made, Post
 
-__all__ = ["make_with_posted", "written_post"]
+__all__ = ["make_posted", "make_with_posted", "written_post"]
 
 _TEXTS = ("owner", "table", "data_version", "release_key", "run_id", "purpose")
 _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
@@ -29,6 +29,8 @@ _FIELDS = (*_TEXTS, *_NUMBERS)
 _ASKED = (str, list, str, str)  # of which ledger, which blocks, the price of each, and by which layout
 _KINDS = (*_ASKED, *(str,) * len(_TEXTS), float, float, int)
 _MOST = 1e15
+
+_Asked = tuple[str, Request]  # the secret of a post, and what it asks for
 
 _texts_of = attrgetter(*_TEXTS)
 _ANY = Request(request_id="", lease_seconds=0.0)
@@ -58,7 +60,7 @@ def make_with_posted(
     posts: Iterable[Post],
     ledger_id: str,
     check: Callable[[Demand, str], None],
-) -> ClaimRow:
+) -> tuple[ClaimRow, Made]:
     """Make a claim, as `allocate`, and those that others posted, as far as they are granted at once.
 
     Args:
@@ -68,25 +70,45 @@ def make_with_posted(
         ledger_id: of the ledger.
         check: refuses a demand that may not be made of this ledger, for a disclosure or for "".
 
+    Returns:
+        The claim, and what was made of posts.
+
     Raises:
         BudgetExceeded: as `allocate`; then nothing was made.
     """
     settings = read_settings(books.tx)
-    others = {request.request_id: request for request in _acceptable(books, posts, ledger_id, check)}
+    others = _acceptable(books, posts, ledger_id, check)
     others.pop(own.request_id, None)
-    for made in granted_at_once(books, settings, [own, *others.values()]):
-        return made
+    lot = granted_at_once(books, settings, [own, *(request for _, request in others.values())])
+    if lot:
+        return lot[0], _numbers(others.values(), lot[1:])
     row = allocate(books, settings, own)
-    if not granted_at_once(books, settings, list(others.values())):
-        for request in others.values():
-            granted_at_once(books, settings, [request])
-    return row
+    return row, _made(books, settings, others.values())
+
+
+def make_posted(books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Demand, str], None]) -> Made:
+    """Make claims that others posted, as `make_with_posted` does, and none of its own."""
+    return _made(books, read_settings(books.tx), _acceptable(books, posts, ledger_id, check).values())
+
+
+def _made(books: Books, settings: Settings, asked: Collection[_Asked]) -> Made:
+    """All of them together, or one after the other as far as there is room."""
+    lot = granted_at_once(books, settings, [request for _, request in asked])
+    if lot:
+        return _numbers(asked, lot)
+    return {secret: row.number for secret, request in asked for row in granted_at_once(books, settings, [request])}
+
+
+def _numbers(asked: Iterable[_Asked], rows: Iterable[ClaimRow]) -> Made:
+    return {secret: row.number for (secret, _), row in zip(asked, rows, strict=True)}
 
 
 def _acceptable(
     books: Books, posts: Iterable[Post], ledger_id: str, check: Callable[[Demand, str], None]
-) -> Iterator[Request]:
+) -> dict[str, _Asked]:
+    """What can be made of posts, by request ids: of two for one request the later."""
     demands: dict[tuple[str, ...], Demand] = {}  # most ask for the same
+    found = {}
     for post in posts:
         try:
             names, price, layout, fields = _read(post, ledger_id)
@@ -99,7 +121,8 @@ def _acceptable(
             check_request(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
-        yield request
+        found[post.request_id] = (post.secret, request)
+    return found
 
 
 def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, Any]]:

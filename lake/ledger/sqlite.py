@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import tempfile
@@ -18,12 +19,13 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from dp.errors import SparkMpcError
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
-from lake.ledger.board import Board, Posted
+from lake.ledger.board import Board, Heard, Posted
 from lake.ledger.migrate import brought_up, made
 from lake.ledger.schema import REVISION
-from lake.ledger.store import Clock, Parameters, Post, Posts, Row, Texts, Transaction, unruly
+from lake.ledger.store import Clock, Errand, Made, Parameters, Post, Posts, Row, Texts, Transaction, unruly
 
 __all__ = ["SQLiteStore"]
 
@@ -35,8 +37,12 @@ _OPEN_SECONDS = 10.0
 _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
 _PAUSE_SECONDS = 5e-4
-_PAUSE_UNLESS_RUNG = 5e-3
+_PAUSE_UNLESS_RUNG = 2e-2  # longer than whoever is at work needs for what is posted
+_CROWDED_SECONDS = 0.1  # who met others so short a time ago meets them again
+_SERVING_SECONDS = 5e-2
+_LINGERING_SECONDS = 3e-4  # those who were served come again sooner than that
 
+R = TypeVar("R")
 T = TypeVar("T")
 
 _MADE = "SELECT request_id FROM claims WHERE request_id IN ({})"
@@ -92,7 +98,7 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
-        self._others = False  # whether others were there the last time
+        self._met = -math.inf  # when others were last there, by the clock of `time.monotonic`
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         self._runner = _AtOnce(self._connection.cursor(), self._name)
@@ -168,30 +174,29 @@ class SQLiteStore:
             self._connection.execute("COMMIT")
             self._board.ring()
 
-    def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
-    ) -> T:
+    def together(self, errand: Errand[T]) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            posted, others, self._others = False, self._others, True
+            end, secret, heard = time.monotonic() + _BUSY_SECONDS, "", Heard()
             try:
-                if post is not None and others:  # at once, as the lock is hardly free
-                    self._board.post(post)
-                    posted = True
-                for free in self._tries(_PAUSE_UNLESS_RUNG):
-                    found = self._looked(look) if posted and not free else None
+                if errand.post is not None and self._is_crowded():  # the lock is hardly free
+                    secret = self._board.post(errand.post)
+                    heard = self._wait(secret)
+                while time.monotonic() < end:
+                    found = self._found(errand, heard) if secret and not heard.free else None
                     if found is not None:
+                        self._met = time.monotonic()
                         return found
                     if self._lock_taken():
-                        return self._led(lead)
-                    if post is not None and not posted:
-                        self._board.post(post)
-                        posted = True
+                        return self._led(errand)
+                    if errand.post is not None and not secret:
+                        secret = self._board.post(errand.post)
                         if self._lock_taken():  # nobody is at work any more who could have seen it
-                            return self._led(lead)
+                            return self._led(errand)
+                    heard = self._wait(secret)
                 raise self._busy()
             except BaseException:
-                if posted:  # whoever hears of a refusal or an error does not expect it to be made later
+                if secret:  # whoever hears of a refusal or an error does not expect it to be made later
                     self._board.clear()
                 raise
 
@@ -199,17 +204,46 @@ class SQLiteStore:
         """A file has no procedures."""
         return None
 
-    def _looked(self, look: Callable[[Transaction], T | None]) -> T | None:
+    def _is_crowded(self) -> bool:
+        return time.monotonic() - self._met < _CROWDED_SECONDS
+
+    def _wait(self, secret: str) -> Heard:
+        return self._board.wait(_PAUSE_UNLESS_RUNG if secret else _PAUSE_SECONDS, secret)
+
+    def _found(self, errand: Errand[T], heard: Heard) -> T | None:
+        """What came of it at somebody else's hands: as he tells, otherwise as the ledger shows."""
         self._check_in_place()
+        if heard.number is not None:
+            return errand.told(heard.number, heard.at)
         try:
-            return look(self._transaction())
+            return errand.look(self._transaction())
         except sqlite3.OperationalError as error:
             if not _is_busy(error):
                 raise
             return None
 
-    def _led(self, lead: Callable[[Transaction, Posts], T]) -> T:
-        """Do it under the lock, then let those look for whom it was done, and the next one who waits."""
+    def _led(self, errand: Errand[T]) -> T:
+        """Do it under the lock, with what others posted; then serve them for a while, as they come again at once."""
+        done, made = self._lot(errand.lead)
+        if made:
+            self._serve(errand)
+        self._board.ring()
+        self._met = time.monotonic() if made else -math.inf
+        return done
+
+    def _serve(self, errand: Errand[T]) -> None:
+        """Do what others post, as long as more comes, but not for long: this process has work of its own."""
+        end = time.monotonic() + _SERVING_SECONDS
+        try:
+            while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
+                _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
+                if not made:
+                    break
+        except (sqlite3.Error, SparkMpcError):  # what this process wanted is done: who comes next may meet the same
+            self._roll_back()
+
+    def _lot(self, do: Callable[[Transaction, Posts], tuple[R, Made]]) -> tuple[R, Made]:
+        """One transaction under the lock that was taken, then tell those whose posts it took."""
         taken: list[Posted] = []
 
         def posts() -> Iterator[Post]:
@@ -217,11 +251,11 @@ class SQLiteStore:
                 taken.extend(lot)
                 yield from self._unmade([posted.post for posted in lot])
 
-        done = lead(self._begun(), posts)
+        tx = self._begun()
+        done, made = do(tx, posts)
         self._connection.execute("COMMIT")
-        self._board.ring(taken)
-        self._others = any(not self._board.mine(posted) for posted in taken)
-        return done
+        self._board.tell(taken, made, tx.now)
+        return done, made
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -240,10 +274,11 @@ class SQLiteStore:
 
     def _begin(self) -> None:
         """Take the lock; it comes first, so that no check is made on a state that is then lost."""
-        for _ in self._tries(_PAUSE_SECONDS):
-            if self._lock_taken():
-                return
-        raise self._busy()
+        end = time.monotonic() + _BUSY_SECONDS
+        while not self._lock_taken():
+            if time.monotonic() > end:
+                raise self._busy()
+            self._board.wait(_PAUSE_SECONDS)
 
     def _lock_taken(self) -> bool:
         """Begin a transaction that writes, unless another one is at work."""
@@ -262,23 +297,15 @@ class SQLiteStore:
     def _transaction(self) -> Transaction:
         return Transaction(self._runner, self._clock())
 
-    def _tries(self, pause: float) -> Iterator[bool]:
-        """Moments at which to look how things are, until waiting is hopeless; whether the lock is said to be free."""
-        end = time.monotonic() + _BUSY_SECONDS
-        yield True
-        while time.monotonic() < end:
-            yield self._board.wait(pause)
-
     def _busy(self) -> LedgerError:
         problem = f"locked by another process for {_BUSY_SECONDS:.0f} s"
         return LedgerError(self.path, problem, "see who holds it, then try again")
 
     def _unmade(self, posts: Sequence[Post]) -> list[Post]:
-        """Of every claim that is not there yet, one post."""
-        asked = {post.request_id: post for post in posts}
-        for (there,) in self._connection.execute(_MADE.format(", ".join("?" * len(asked))), list(asked)):
-            del asked[there]
-        return list(asked.values())
+        """Those of claims that are not there yet."""
+        asked = [post.request_id for post in posts]
+        made = {there for (there,) in self._connection.execute(_MADE.format(", ".join("?" * len(asked))), asked)}
+        return [post for post in posts if post.request_id not in made]
 
     def _roll_back(self) -> None:
         """Undo what was not committed; nothing to do where it was."""

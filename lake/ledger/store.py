@@ -21,7 +21,9 @@ __all__ = [
     "GENESIS",
     "START",
     "Clock",
+    "Errand",
     "Head",
+    "Made",
     "Parameters",
     "Post",
     "Posts",
@@ -39,6 +41,7 @@ Clock = Callable[[], float]
 """Seconds since the epoch."""
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
@@ -125,14 +128,19 @@ class Post(NamedTuple):
     Attributes:
         request_id: of the claim.
         content: what else is asked, as plain values of JSON.
+        secret: of this post, once it is one: who tells it has read the post.
     """
 
     request_id: str
     content: list[Any]
+    secret: str = ""
 
 
 Posts = Callable[[], Iterable[Post]]
 """Takes what others posted, of claims that are not there yet; more may come while it is read."""
+
+Made = Mapping[str, int]
+"""The numbers of claims that were made of posts, by the secrets of these."""
 
 
 @dataclass
@@ -246,6 +254,30 @@ def unruly(name: str) -> LedgerError:
     return LedgerError(name, "was changed by another program meanwhile", "find out by which; nothing was done here")
 
 
+class Errand(Protocol[T_co]):
+    """Something that one process wants done, and another may do for it."""
+
+    @property
+    def post(self) -> Post | None:
+        """What is to be done, for others; None if only this process can. It may be lost, then it is done here."""
+
+    def look(self, tx: Transaction) -> T_co | None:
+        """Whether it was done already, by one query; None: not yet."""
+
+    def lead(self, tx: Transaction, posts: Posts) -> tuple[T_co, Made]:
+        """Look, and if it was not done, do it; then ask what others posted, to the end, and do what is surely granted.
+
+        Returns:
+            What came of it, and what was made of posts. If it raises, nothing was done.
+        """
+
+    def serve(self, tx: Transaction, posts: Posts) -> Made:
+        """Do what is surely granted of others' posts, and nothing of its own."""
+
+    def told(self, number: int, at: float) -> T_co:
+        """What came of it if somebody else made the claim of that number at that time of exactly this post."""
+
+
 class Store(Protocol):
     """Where a ledger is kept."""
 
@@ -265,19 +297,12 @@ class Store(Protocol):
             LedgerError: it stayed busy, or failed; nothing was changed.
         """
 
-    def together(
-        self, post: Post | None, look: Callable[[Transaction], T | None], lead: Callable[[Transaction, Posts], T]
-    ) -> T:
+    def together(self, errand: Errand[T]) -> T:
         """Do something that another process may do as well, in one durable transaction of either.
 
-        While another one is at work `post` is shown to it and to those that come after it; one of them may do it, with
-        its own and others', which costs all of them one transaction.
-
-        Args:
-            post: what is to be done, for others; None if only this process can. It may be lost, then it is done here.
-            look: whether it was done already, by one query; None: not yet.
-            lead: looks, and if it was not done, does it; then asks what others posted, to the end, and does what it can
-                of that. If it raises, nothing was done.
+        While another one is at work the post is shown to it and to those that come after it; one of them may do it,
+        with its own and others', which costs all of them one transaction. Whoever is at work goes on for a moment as
+        long as others come, so the call may take longer than its own transaction.
 
         Raises:
             LedgerMissing: the store is gone.

@@ -13,13 +13,13 @@ from dp.accounting.ledger import Entry, EntryState, Resumable, StoredAnswer
 from lake.ledger.amounts import least, read_budget
 from lake.ledger.approval import unapproved
 from lake.ledger.audited import AuditedLedger
-from lake.ledger.balances import BlockState, expect_blocks
-from lake.ledger.books import Books
+from lake.ledger.balances import BlockState
+from lake.ledger.books import Books, open_books
 from lake.ledger.layouts import Layout, layouts_of, make_due
-from lake.ledger.rows import ClaimRow, all_claims, claims_within, expect_claims, open_claims, resumable_claim
+from lake.ledger.rows import ClaimRow, all_claims, claims_within, open_claims, resumable_claim
 from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.settings import Settings, read_settings
-from lake.ledger.store import Store, Transaction
+from lake.ledger.store import Store
 
 __all__ = ["Balance", "LedgerView"]
 
@@ -146,17 +146,9 @@ class LedgerView(AuditedLedger):
             blocks: that will be looked at, as far as they are known.
         """
         with self._store.transaction() as tx:
-            books = self._opened(tx, request_id, blocks)
+            books = open_books(tx, self.name, request_id, blocks)
             yield books
             books.accounts.save()
-
-    def _opened(self, tx: Transaction, request_id: str | None, blocks: Iterable[str]) -> Books:
-        """As `books`, in this transaction; the caller saves the accounts."""
-        expect_claims(tx, request_id)
-        expect_blocks(tx, blocks)
-        books = Books(tx, self.name)
-        books.expire()
-        return books
 
 
 def _exported(entry: Entry) -> dict[str, str]:

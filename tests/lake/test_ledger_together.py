@@ -245,7 +245,7 @@ def test_what_was_interrupted_is_not_made_by_somebody_else_later(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     with Ledger.open(ledger.name, clock=ledger._store._clock) as other:
-        monkeypatch.setattr(other._store._board, "wait", lambda _: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(other._store._board, "wait", lambda *_: (_ for _ in ()).throw(error))
         with at_work(ledger), pytest.raises(error):
             reserve(other, "interrupted")
     reserve(ledger, "mine")

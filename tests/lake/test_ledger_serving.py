@@ -1,0 +1,266 @@
+"""Whoever is at work serves others for a while, and tells them: what is believed, and what becomes of his own claim."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dp.accounting.budget import ZCDP, PureDP
+from dp.errors import InvalidArgument
+from lake.errors import LedgerError
+from lake.ledger import Ledger, sqlite
+from lake.ledger.amounts import write_budget
+from lake.ledger.asking import Asking
+from lake.ledger.board import Board, Heard
+from lake.ledger.selection import Named
+from lake.ledger.store import Transaction
+from tests.lake.posting import ASKED, at_work, beside, check, file_place, moments, posted, put, requests
+from tests.tools.ledgers import Place, reserve
+
+__all__ = ["file_place"]
+
+WHOLE = Named(("whole",), PureDP("0.1"), "")
+
+
+@pytest.fixture
+def ledger(file_place: Place) -> Iterator[Ledger]:
+    """A new ledger of epsilon 1, whose books and log are right after every test."""
+    with Ledger.create(file_place(), capacity=PureDP(1)) as made:
+        yield made
+        check(made)
+
+
+@pytest.fixture
+def boards(ledger: Ledger) -> Iterator[tuple[Board, Board]]:
+    """Of two other processes."""
+    with closing(Board(beside(ledger), 30)) as one, closing(Board(beside(ledger), 30)) as other:
+        yield one, other
+
+
+Then = Callable[[Callable[[], None]], list[float]]
+
+
+@pytest.fixture
+def while_serving(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Then:
+    """Something that happens whenever the ledger has served others and looks for more; gives when it did."""
+
+    def then(happens: Callable[[], None]) -> list[float]:
+        board = ledger._store._board
+        awaited, times = board.awaited, []
+
+        def happened(seconds: float) -> bool:
+            times.append(time.monotonic())
+            happens()
+            return awaited(seconds)
+
+        monkeypatch.setattr(board, "awaited", happened)
+        return times
+
+    return then
+
+
+# --- what those are told whose claims were made
+
+
+def test_a_claim_that_somebody_else_made_is_told_as_it_stands(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    tell = Asking.told
+    monkeypatch.setattr(Asking, "told", lambda asking, number, at: (told.append(number), tell(asking, number, at))[1])
+    with ExitStack() as stack:
+        handles = [stack.enter_context(Ledger.open(ledger.name)) for _ in range(4)]
+        threads = stack.enter_context(ThreadPoolExecutor(4))
+        with at_work(ledger) as until:
+            asked = [
+                threads.submit(handle.ask, replace(ASKED, request_id=f"r{i}", lease_seconds=50 + i), WHOLE)
+                for i, handle in enumerate(handles)
+            ]
+            until(4)
+        rows = [row.result(20) for row in asked]
+    assert [ledger.poll(row.number) for row in rows] == rows
+    assert [row.request.request_id for row in rows] == ["r0", "r1", "r2", "r3"]
+    assert told
+
+
+def test_of_two_posts_for_one_request_only_the_one_that_was_made_is_told(
+    ledger: Ledger, boards: tuple[Board, Board]
+) -> None:
+    one, other = boards
+    first, second = one.post(posted(ledger, "same", "0.1")), other.post(posted(ledger, "same", "0.2"))
+    reserve(ledger, "mine")
+    assert one.wait(10, first) == Heard()
+    assert other.wait(10, second).number == 2
+    assert ledger.reserved() == PureDP("0.3")
+    with pytest.raises(InvalidArgument, match="other content"):
+        reserve(ledger, "same", "0.1")
+
+
+def test_of_two_posts_for_one_request_the_one_that_cannot_be_made_is_not_told(
+    ledger: Ledger, boards: tuple[Board, Board]
+) -> None:
+    one, other = boards
+    good = posted(ledger, "same", "0.1")
+    of_another_kind = good._replace(content=[*good.content[:2], write_budget(ZCDP(1)), *good.content[3:]])
+    first, second = one.post(good), other.post(of_another_kind)
+    reserve(ledger, "mine")
+    assert one.wait(10, first).number == 2
+    assert other.wait(10, second) == Heard()
+
+
+def test_who_posted_what_its_server_asked_for_itself_is_not_told(ledger: Ledger, boards: tuple[Board, Board]) -> None:
+    secret = boards[0].post(posted(ledger, "mine", "0.2"))
+    reserve(ledger, "mine", "0.1")
+    assert boards[0].wait(10, secret) == Heard()
+    assert (requests(ledger), ledger.reserved()) == (["mine"], PureDP("0.1"))
+
+
+def test_nobody_is_told_of_what_was_not_made_or_not_kept(
+    ledger: Ledger, boards: tuple[Board, Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dear = boards[0].post(posted(ledger, "dear", "2"))
+    reserve(ledger, "mine")
+    assert boards[0].wait(10, dear) == Heard()
+    cheap = boards[0].post(posted(ledger, "cheap"))
+    lead = Asking.lead
+
+    def failing(asking: Asking, tx: Transaction, posts: object) -> object:
+        lead(asking, tx, posts)  # type: ignore[arg-type]
+        raise LedgerError("a ledger", "the disk is gone", "get another one")
+
+    monkeypatch.setattr(Asking, "lead", failing)
+    with pytest.raises(LedgerError, match="the disk is gone"):
+        reserve(ledger, "again")
+    assert boards[0].wait(0.1, cheap).number is None
+    assert requests(ledger) == ["mine"]
+
+
+def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(ledger: Ledger) -> None:
+    """Neither by one that posts something else, nor by one that posts nothing and opens something exactly."""
+    with Ledger.open(ledger.name) as other, ThreadPoolExecutor(1) as thread:
+        board = other._store._board
+        with at_work(ledger) as until:
+            first = thread.submit(reserve, other, "first")
+            until(1)
+            (line,) = [one for lot in Board(beside(ledger), 30).take() for one in lot]
+        first.result(20)
+        for number, disclosure in enumerate(("", "totals")):
+            with at_work(ledger), closing(Board(beside(ledger), 30)) as late:
+                asked = thread.submit(
+                    reserve, other, f"next {number}", "0" if disclosure else "0.1", disclosure=disclosure
+                )
+                for _ in range(20):
+                    late.tell([line], {line.post.secret: 1}, 1.0)
+                    time.sleep(0.005)
+            claim = asked.result(20)
+            assert (claim.claim_id, claim.request_id) == (str(number + 2), f"next {number}")
+        assert not board.awaited(0)
+    assert requests(ledger) == ["first", "next 0", "next 1"]
+
+
+def test_an_answer_for_a_file_that_was_replaced_is_not_believed(
+    file_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = file_place()
+    with Ledger.create(place, capacity=PureDP(1)) as ledger, Ledger.open(place) as other, at_work(ledger):
+        shutil.copy(place, f"{place}.copy")
+
+        def replaced(_: float, secret: str) -> Heard:
+            Path(f"{place}.copy").replace(place)
+            return Heard(number=1, at=time.time())
+
+        monkeypatch.setattr(other._store._board, "wait", replaced)
+        with pytest.raises(LedgerError, match="was replaced since it was opened"):
+            reserve(other, "mine")
+
+
+# --- serving
+
+
+def test_who_has_served_others_serves_those_who_come_next(ledger: Ledger, while_serving: Then) -> None:
+    names = iter(("b", "c"))
+    while_serving(lambda: put(ledger, *(posted(ledger, name) for name in [next(names, None)] if name is not None)))
+    put(ledger, posted(ledger, "a"))
+    reserve(ledger, "mine")
+    assert requests(ledger) == ["mine", "a", "b", "c"]
+    assert len(set(moments(ledger))) == 3
+
+
+def test_who_is_alone_does_not_wait_for_others(ledger: Ledger, while_serving: Then) -> None:
+    times = while_serving(lambda: None)
+    reserve(ledger, "mine")
+    put(ledger, posted(ledger, "dear", "2"))
+    reserve(ledger, "again")
+    assert times == []
+
+
+def test_serving_ends_although_others_keep_coming(
+    ledger: Ledger, while_serving: Then, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_SERVING_SECONDS", 0.2)
+    times = while_serving(lambda: put(ledger, posted(ledger, f"r{time.monotonic_ns()}", "1/100000")))
+    put(ledger, posted(ledger, "a"))
+    reserve(ledger, "mine")
+    assert len(times) > 1
+    assert times[-1] - times[0] < 10
+    assert time.monotonic() - times[-1] < 10
+
+
+def test_serving_ends_where_nothing_can_be_made(ledger: Ledger, while_serving: Then) -> None:
+    times = while_serving(lambda: put(ledger, posted(ledger, f"r{time.monotonic_ns()}", "2")))
+    put(ledger, posted(ledger, "a"))
+    reserve(ledger, "mine")
+    assert len(times) == 1
+    assert requests(ledger) == ["mine", "a"]
+
+
+def test_an_error_while_serving_takes_nothing_from_the_own_claim(ledger: Ledger, while_serving: Then) -> None:
+    """A real one: the disk is full, as far as SQLite can tell."""
+    connection = ledger._store._connection
+
+    def full() -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # that is, no more than there are
+        put(ledger, *(posted(ledger, f"long {number}", purpose="x" * 30_000) for number in range(9)))
+
+    while_serving(full)
+    put(ledger, posted(ledger, "a"))
+    mine = reserve(ledger, "mine")
+    assert requests(ledger) == ["mine", "a"]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    ledger.arm(mine, b"noised")
+    assert ledger.spent() == PureDP("0.1")
+
+
+def test_a_ledger_that_goes_while_it_serves_takes_nothing_from_the_own_claim(
+    ledger: Ledger, while_serving: Then
+) -> None:
+    place = Path(ledger.name)
+
+    def gone() -> None:
+        place.rename(f"{place}.away")
+        put(ledger, posted(ledger, "b"))
+
+    while_serving(gone)
+    put(ledger, posted(ledger, "a"))
+    mine = reserve(ledger, "mine")
+    Path(f"{place}.away").rename(place)
+    assert requests(ledger) == ["mine", "a"]
+    ledger.arm(mine, b"noised")
+
+
+def test_who_is_interrupted_while_serving_has_its_claim_and_can_go_on(ledger: Ledger, while_serving: Then) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    times = while_serving(interrupted)
+    put(ledger, posted(ledger, "a"))
+    with pytest.raises(KeyboardInterrupt):
+        reserve(ledger, "mine")
+    assert (requests(ledger), len(times)) == (["mine", "a"], 1)
+    ledger.release(reserve(ledger, "mine"))
+    assert ledger.reserved() == PureDP("0.1")
