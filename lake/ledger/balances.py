@@ -164,11 +164,8 @@ class Accounts:
         Raises:
             LedgerError: there is no such block.
         """
-        if block not in self._states:
-            row = self._tx.row(_BY_NAME, name=block)
-            if row is None:
-                raise LedgerError(self._ledger, f"has no block {block!r}", "`spark-mpc ledger blocks` lists them")
-            self._states[block] = _read(row)
+        if not self.has(block):
+            raise LedgerError(self._ledger, f"has no block {block!r}", "`spark-mpc ledger blocks` lists them")
         return self._states[block]
 
     def fetch(self, names: Collection[str]) -> None:
@@ -178,7 +175,9 @@ class Accounts:
 
     def has(self, block: str) -> bool:
         """Whether there is such a block."""
-        return block in self._states or self._tx.row(_BY_NAME, name=block) is not None
+        if block not in self._states:
+            self._taken_in(self._tx.rows(_BY_NAME, name=block))
+        return block in self._states
 
     def all(self) -> list[BlockState]:
         """Every block, by name."""

@@ -228,9 +228,9 @@ class Board:
         return file
 
     def _living(self, lines: bytes) -> Iterator[Posted]:
-        now = time.time()
+        first, last = time.time() - self._patience, time.time() + self._patience
         for posted in map(_parsed, lines.splitlines()):
-            if posted is not None and abs(now - posted.at) < self._patience:
+            if posted is not None and first < posted.at < last:
                 yield posted
 
 

@@ -61,12 +61,15 @@ class Books:
 
     def expire(self) -> None:
         """End every claim whose lease or patience is over, once; children before their parents."""
-        for row in expired_claims(self.tx):
+        rows = expired_claims(self.tx)
+        for row in rows:
             if row.state == "reserved":
                 self._give_back(row, "the lease ran out")
             else:
                 over = row.deadline_at is not None and row.deadline_at <= self.tx.now
                 self.fail(row, "nothing came free in time" if over else "its holder is gone")
+        if rows:
+            self.tx.start_again()
 
     def reserve(self, request: Request) -> ClaimRow:
         """A new claim that holds its budget at once.

@@ -16,7 +16,7 @@ from dp.errors import InvalidArgument
 from lake.ledger.amounts import iso, read_budget, write_budget
 from lake.ledger.balances import Demand, once_each
 from lake.ledger.copies import changed, made_of
-from lake.ledger.schema import claims, releases
+from lake.ledger.schema import HOLDING, claims, releases
 from lake.ledger.store import Row, Transaction
 
 __all__ = [
@@ -169,7 +169,7 @@ _OPEN = _ALL.where(claims.c.state == bindparam("state"))
 # children before their parents, so that what they held goes back with the parent's
 _EXPIRED = (
     select(*_COLUMNS)
-    .where(or_(claims.c.state == "waiting", claims.c.state == "reserved"))
+    .where(or_(*(claims.c.state == state for state in HOLDING)))
     .where(claims.c.lease_expires_at <= bindparam("now"))
     .order_by(claims.c.number.desc())
 )
@@ -208,6 +208,8 @@ def open_claims(tx: Transaction, state: EntryState) -> list[ClaimRow]:
 
 def expired_claims(tx: Transaction) -> list[ClaimRow]:
     """Every claim whose lease or patience is over, newest first."""
+    if tx.start.next_end > tx.now:
+        return []
     return [_read(row) for row in tx.rows(_EXPIRED, now=tx.now)]
 
 
@@ -239,8 +241,7 @@ def claims_within(tx: Transaction, number: int) -> list[ClaimRow]:
 
 
 def expect_claims(tx: Transaction, request_id: str | None = None, number: int | None = None) -> None:
-    """Say which claims will be looked at: those whose time is over, and this one."""
-    tx.ahead(_EXPIRED, now=tx.now)
+    """Say which claim will be looked at."""
     if request_id is not None:
         tx.ahead(_REQUESTED, request_id=request_id)
     if number is not None:

@@ -79,6 +79,7 @@ blocks = Table(
 )
 
 STATES = ("waiting", "reserved", "armed", "spent", "released", "failed")
+HOLDING = STATES[:2]  # for as long as a lease runs
 # SQLite makes a table of every list of more than two for each row that it checks: that is half of an update's time.
 _IS_STATE = " OR ".join(f"state = '{state}'" for state in STATES)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from sqlalchemy import ClauseElement, Dialect, bindparam, exists, func, insert, select
 
 from lake.errors import LedgerError
-from lake.ledger.schema import audit, claims, ledger
+from lake.ledger.schema import HOLDING, audit, claims, ledger
 
 __all__ = [
     "GENESIS",
@@ -51,6 +52,10 @@ START = select(
     ledger.c.passed,
     select(func.max(claims.c.number)).scalar_subquery(),
     exists().where(claims.c.state == "waiting"),
+    *(
+        select(func.min(claims.c.lease_expires_at)).where(claims.c.state == state).scalar_subquery()
+        for state in HOLDING
+    ),
     select(func.max(audit.c.sequence)).scalar_subquery(),
     select(audit.c.hash).order_by(audit.c.sequence.desc()).limit(1).scalar_subquery(),
 )
@@ -152,6 +157,7 @@ class Start:
         passed: where the audit log ended at the scheduler's last pass.
         last_claim: the number of the newest claim; 0 before the first.
         anybody_waits: whether a claim waits to be granted.
+        next_end: when the first of the leases ends, in seconds since the epoch.
         head: where the audit log ends.
     """
 
@@ -159,6 +165,7 @@ class Start:
     passed: int
     last_claim: int
     anybody_waits: bool
+    next_end: float
     head: Head
 
 
@@ -179,10 +186,15 @@ class Transaction:
     def start(self) -> Start:
         """How the ledger stood when the transaction began; `record` and `new_claim` keep it up to date."""
         if self._start is None:
-            ((settings, passed, last_claim, anybody_waits, sequence, digest),) = self.rows(START)
+            ((settings, passed, last_claim, anybody_waits, *ends, sequence, digest),) = self.rows(START)
+            next_end = min((end for end in ends if end is not None), default=math.inf)
             head = GENESIS if sequence is None else Head(sequence, digest)
-            self._start = Start(settings, passed, last_claim or 0, bool(anybody_waits), head)
+            self._start = Start(settings, passed, last_claim or 0, bool(anybody_waits), next_end, head)
         return self._start
+
+    def start_again(self) -> None:
+        """Let `start` say how the ledger stands now: claims have ended."""
+        self._start = None
 
     def ahead(self, statement: ClauseElement, **parameters: Any) -> None:
         """Say that this will be asked for by `rows`, word for word, before anything is written."""

@@ -179,6 +179,24 @@ def test_an_answer_for_a_file_that_was_replaced_is_not_believed(
             reserve(other, "mine")
 
 
+def test_nobody_is_told_of_what_the_disk_did_not_take(ledger: Ledger, boards: tuple[Board, Board]) -> None:
+    """A COMMIT that fails, as it would on a full disk: by a constraint that is looked at only then."""
+    secret = boards[0].post(posted(ledger, "theirs"))
+    store = ledger._store
+    assert isinstance(store, sqlite.SQLiteStore)
+    store._connection.execute("PRAGMA defer_foreign_keys = ON")
+    store._connection.executescript(
+        "CREATE TEMP TABLE nobody (number INTEGER PRIMARY KEY);"
+        "CREATE TEMP TABLE some (number REFERENCES nobody DEFERRABLE INITIALLY DEFERRED);"
+        "CREATE TEMP TRIGGER refuse AFTER INSERT ON main.claims BEGIN INSERT INTO some VALUES (1); END;"
+    )
+    with pytest.raises(LedgerError, match="FOREIGN KEY"):
+        reserve(ledger, "mine")
+    assert boards[0].wait(0.1, secret).number is None
+    store._connection.execute("DROP TRIGGER refuse")
+    assert requests(ledger) == []
+
+
 # --- serving
 
 

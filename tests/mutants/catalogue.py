@@ -778,6 +778,22 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/lake/test_ledger_audit.py",),
     ),
     Mutant(
+        "an answer to another post is believed",
+        (20, 22),
+        "lake/ledger/board.py",
+        "if secrets.compare_digest(whose, secret.encode()) else Heard()",
+        "if whose else Heard()",
+        ("tests/lake/test_board.py", "tests/lake/test_ledger_serving.py"),
+    ),
+    Mutant(
+        "a claim is told before it is on the disk",
+        (20, 21),
+        "lake/ledger/sqlite.py",
+        '        self._connection.execute("COMMIT")\n        self._board.tell(taken, made, tx.now)\n',
+        '        self._board.tell(taken, made, tx.now)\n        self._connection.execute("COMMIT")\n',
+        ("tests/lake/test_ledger_serving.py",),
+    ),
+    Mutant(
         "transcripts that are not compared",
         (26,),
         "spark_mpc/transport/streams.py",
