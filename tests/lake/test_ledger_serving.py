@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import random
 import shutil
+import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from fractions import Fraction
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -282,3 +290,62 @@ def test_who_is_interrupted_while_serving_has_its_claim_and_can_go_on(ledger: Le
     assert (requests(ledger), len(times)) == (["mine", "a"], 1)
     ledger.release(reserve(ledger, "mine"))
     assert ledger.reserved() == PureDP("0.1")
+
+
+# --- processes
+
+
+def debit_for_ever(place: str, name: str, heard: str, ready: Barrier | None) -> None:
+    """Debit under one name after the other, and write down what each of them got; another life begins anew."""
+    life = time.monotonic_ns()
+    with Ledger.open(place) as ledger, Path(heard).open("a", encoding="ascii") as file:
+        if ready is not None:
+            ready.wait(60)
+        for number in itertools.count():
+            request = f"{name}-{life}-{number}"
+            claim = reserve(ledger, request, "1/1000000", lease_seconds=600)
+            file.write(f"{request} {claim.request_id} {claim.claim_id} {claim.lease_expires_at!r}\n")
+            file.flush()
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_or_stopped_while_they_serve_lose_and_double_nothing(
+    file_place: Place, tmp_path: Path
+) -> None:
+    place, heard, chance = file_place(), tmp_path / "heard", random.Random(8)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    ready = context.Barrier(6)
+
+    def started(name: str, ready: Barrier | None = None) -> multiprocessing.Process:
+        process = context.Process(target=debit_for_ever, args=(place, name, str(heard), ready), daemon=True)
+        process.start()
+        return process
+
+    with Ledger.create(place, capacity=PureDP(1)) as ledger:
+        crew = {f"p{i}": started(f"p{i}", ready) for i in range(5)}
+        ready.wait(60)
+        for _ in range(40):
+            time.sleep(chance.uniform(0.01, 0.06))
+            name = chance.choice(sorted(crew))
+            if chance.random() < 0.3:
+                os.kill(crew[name].pid, signal.SIGSTOP)
+                time.sleep(chance.uniform(0.01, 0.06))
+                os.kill(crew[name].pid, signal.SIGCONT)
+            else:
+                crew[name].kill()
+                crew[name].join()
+                crew[name] = started(name)
+        for process in crew.values():
+            process.kill()
+            process.join()
+        lines = [line.split() for line in heard.read_text("ascii").splitlines(keepends=True) if line.endswith("\n")]
+        made = {entry.claim_id: entry for entry in ledger.entries()}
+        for asked, told, number, lease in lines:
+            assert asked == told
+            row = ledger.poll(int(number))
+            assert (row.request.request_id, row.state, repr(row.lease_expires_at)) == (asked, "reserved", lease)
+        assert len({number for _, _, number, _ in lines}) == len(lines) > 100
+        assert ledger.reserved() == PureDP(Fraction(len(made), 10**6))
+        assert max(Counter(moments(ledger)).values()) > 1  # some transaction made several
+        check(ledger)
