@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import secrets
@@ -26,7 +27,7 @@ _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
 _LINE = (float, int, str, str, list)
 _NAP_SECONDS = 5e-5
-_TAKING_SECONDS = 5e-3
+_TAKING_SECONDS = 1e-3
 
 
 class Posted(NamedTuple):
@@ -61,12 +62,12 @@ class Board:
     """Lines that several processes append, and that one takes; there is no file before the first line.
 
     Guarantees:
-        A line is taken once, unless somebody clears the board, or stops while he writes on it: then it may be lost or
-        read again. A bell may ring for nothing or not at all. All of this is a hint, and whoever waits sees for itself
-        how things are; except what is told with the secret of a post, which only its reader can know.
+        A line is taken once, unless somebody clears the board, or is put off while he writes on it: then it may be lost
+        or read again. A bell may ring for nothing or not at all. All of this is a hint, and whoever waits sees for
+        itself how things are; except what is told with the secret of a post, which only its reader can know.
     Leaks:
-        What claims ask for, to whoever may read the ledger itself: its owner. Numbers of claims and times, to whoever
-        may listen on loopback, which takes root's rights.
+        What claims ask for, to whoever may read the ledger itself: its owner. The number of a claim, its time, and the
+        secret of its post, which is then worth nothing, to whoever has taken the port of a process that is gone.
     """
 
     def __init__(self, path: Path, patience_seconds: float) -> None:
@@ -90,7 +91,8 @@ class Board:
         try:
             self._socket()
             secret = secrets.token_hex(_SECRET_BYTES)
-            line = json.dumps([time.time(), self._port, secret, post.request_id, post.content]).encode() + b"\n"
+            said = [time.time(), self._port, secret, post.request_id, post.content]
+            line = json.dumps(said, ensure_ascii=False).encode() + b"\n"  # an error where no store takes a text
             if len(line) > _MOST_BYTES:
                 return ""
             if self._file is None:
@@ -131,10 +133,14 @@ class Board:
             if lines := self._read(size):
                 size += len(lines)
                 yield list(self._living(lines))
-            elif not size or self._cut(size) or time.monotonic() > end:
+            elif not size or self._cut(size):
+                return
+            elif time.monotonic() > end:  # whoever is writing was put off, or stopped
+                if size > _MOST_BYTES:
+                    self.clear()
                 return
             else:
-                time.sleep(_NAP_SECONDS)  # somebody is writing at this moment
+                time.sleep(_NAP_SECONDS)
 
     def awaited(self, seconds: float) -> bool:
         """Whether a line is there, or comes in that time."""
@@ -170,16 +176,32 @@ class Board:
 
     def ring(self) -> None:
         """Tell the first who waits that the lock is free."""
-        for one in self._living(self._read(0).partition(b"\n")[0]):
+        for one in itertools.islice(self._living(self._read(0)), 1):
             self._say(_FREE, one)
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[None]:
+        """Let others see meanwhile that this process serves them: by a lock that the system lets fall with it."""
+        with contextlib.ExitStack() as stack:
+            if self._file is not None:
+                stack.callback(_mark, self._file, fcntl.LOCK_UN)
+                _mark(self._file, fcntl.LOCK_EX)
+            yield
+
+    def served(self) -> bool:
+        """Whether another process serves those who post; False where that cannot be known."""
+        if self._file is None or not _mark(self._file, fcntl.LOCK_EX):
+            return self._file is not None
+        _mark(self._file, fcntl.LOCK_UN)
+        return False
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""
-        if self._file is not None:
-            os.close(self._file)
-        if self._bell is not None:
-            self._bell.close()
-        self._file = self._bell = None
+        file, bell, self._file, self._bell = self._file, self._bell, None, None
+        if file is not None:
+            os.close(file)
+        if bell is not None:
+            bell.close()
 
     def _say(self, what: bytes, whom: Posted) -> None:
         if not self.mine(whom):
@@ -254,8 +276,17 @@ def _locked(file: int, how: int) -> Iterator[None]:
     Raises:
         OSError: somebody else has it; waiting for him could be long, as he may have been stopped.
     """
-    fcntl.flock(file, how | fcntl.LOCK_NB)
-    try:
+    try:  # an interrupt may come right after the call
+        fcntl.flock(file, how | fcntl.LOCK_NB)
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _mark(file: int, how: int) -> bool:
+    """Lock or unlock the first byte, beside the locks of the whole; whether that could be."""
+    try:
+        fcntl.lockf(file, how if how == fcntl.LOCK_UN else how | fcntl.LOCK_NB, 1)
+    except OSError:
+        return False
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sqlite3
 import tempfile
@@ -19,7 +18,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from dp.errors import SparkMpcError
 from lake.errors import LedgerError, LedgerMissing
 from lake.filesystems import refuse_network_file_system
 from lake.ledger.board import Board, Heard, Posted
@@ -38,7 +36,6 @@ _BUSY_SECONDS = 30.0
 # SQLite's own waiters sleep up to 100 ms, in which hundreds of transactions would fit.
 _PAUSE_SECONDS = 5e-4
 _PAUSE_UNLESS_RUNG = 2e-2  # longer than whoever is at work needs for what is posted
-_CROWDED_SECONDS = 0.1  # who met others so short a time ago meets them again
 _SERVING_SECONDS = 5e-2
 _LINGERING_SECONDS = 3e-4  # those who were served come again sooner than that
 
@@ -98,7 +95,6 @@ class SQLiteStore:
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
-        self._met = -math.inf  # when others were last there, by the clock of `time.monotonic`
         self._board = Board(self.path.with_name(self.path.name + _BOARD), _BUSY_SECONDS)
         self._connection = _opened(self.path)
         self._runner = _AtOnce(self._connection.cursor(), self._name)
@@ -157,8 +153,9 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
-        self._connection.close()
-        self._board.close()
+        with self._lock:
+            self._connection.close()
+            self._board.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -171,41 +168,41 @@ class SQLiteStore:
         with self._at_work():
             self._begin()
             yield self._begun()
-            self._connection.execute("COMMIT")
+            self._commit()
             self._board.ring()
 
     def together(self, errand: Errand[T]) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            end, secret, heard = time.monotonic() + _BUSY_SECONDS, "", Heard()
+            end, posting, secret, heard = time.monotonic() + _BUSY_SECONDS, False, "", Heard()
             try:
-                if errand.post is not None and self._is_crowded():  # the lock is hardly free
+                if errand.post is not None and self._board.served():  # the lock is hardly free
+                    posting = True
                     secret = self._board.post(errand.post)
-                    heard = self._wait(secret)
-                while time.monotonic() < end:
+                    if self._board.served():  # and will see what was posted
+                        heard = self._wait(secret)
+                while True:
                     found = self._found(errand, heard) if secret and not heard.free else None
                     if found is not None:
-                        self._met = time.monotonic()
                         return found
                     if self._lock_taken():
                         return self._led(errand)
                     if errand.post is not None and not secret:
+                        posting = True
                         secret = self._board.post(errand.post)
                         if self._lock_taken():  # nobody is at work any more who could have seen it
                             return self._led(errand)
+                    if time.monotonic() > end:
+                        raise self._busy()
                     heard = self._wait(secret)
-                raise self._busy()
             except BaseException:
-                if secret:  # whoever hears of a refusal or an error does not expect it to be made later
+                if posting:  # whoever hears of a refusal or an error does not expect it to be made later
                     self._board.clear()
                 raise
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:
         """A file has no procedures."""
         return None
-
-    def _is_crowded(self) -> bool:
-        return time.monotonic() - self._met < _CROWDED_SECONDS
 
     def _wait(self, secret: str) -> Heard:
         return self._board.wait(_PAUSE_UNLESS_RUNG if secret else _PAUSE_SECONDS, secret)
@@ -228,18 +225,18 @@ class SQLiteStore:
         if made:
             self._serve(errand)
         self._board.ring()
-        self._met = time.monotonic() if made else -math.inf
         return done
 
     def _serve(self, errand: Errand[T]) -> None:
         """Do what others post, as long as more comes, but not for long: this process has work of its own."""
         end = time.monotonic() + _SERVING_SECONDS
         try:
-            while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
-                _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
-                if not made:
-                    break
-        except (sqlite3.Error, SparkMpcError):  # what this process wanted is done: who comes next may meet the same
+            with self._board.serving():
+                while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
+                    _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
+                    if not made:
+                        break
+        except Exception:  # what this process wanted is done: who comes next may meet the same
             self._roll_back()
 
     def _lot(self, do: Callable[[Transaction, Posts], tuple[R, Made]]) -> tuple[R, Made]:
@@ -251,11 +248,21 @@ class SQLiteStore:
                 taken.extend(lot)
                 yield from self._unmade([posted.post for posted in lot])
 
-        tx = self._begun()
-        done, made = do(tx, posts)
-        self._connection.execute("COMMIT")
+        try:
+            tx = self._begun()
+            done, made = do(tx, posts)
+            self._commit()
+        except BaseException:
+            self._roll_back()
+            self._board.tell(taken, {}, 0.0)
+            raise
         self._board.tell(taken, made, tx.now)
         return done, made
+
+    def _commit(self) -> None:
+        """What was written is on the disk, in the file that stands at its path: nobody hears of it before."""
+        self._connection.execute("COMMIT")
+        self._check_in_place()
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -339,7 +346,7 @@ class SQLiteStore:
             raise LedgerError(self.path, problem, "use the version of spark-mpc that wrote it")
 
     def _check_in_place(self) -> None:
-        """A deleted file still takes writes, and forgets them: look before every transaction."""
+        """A deleted file still takes writes, and forgets them: look before every transaction, and after it."""
         try:
             identity = _file_identity(self.path)
         except FileNotFoundError:

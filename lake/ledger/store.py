@@ -140,6 +140,9 @@ class Post(NamedTuple):
     content: list[Any]
     secret: str = ""
 
+    def __repr__(self) -> str:
+        return f"Post({self.request_id!r})"
+
 
 Posts = Callable[[], Iterable[Post]]
 """Takes what others posted, of claims that are not there yet; more may come while it is read."""

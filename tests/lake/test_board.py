@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def line(request_id: object = "r", *, age: float = 0.0, bell: object = 9, conten
     return [time.time() - age, bell, "secret", request_id, content]
 
 
-def post_many(path: Path, name: str) -> None:
+def post_many(path: Path, name: str, text: str = LONG) -> None:
     with closing(Board(path, PATIENCE)) as own:
         for number in range(LINES):
-            while not own.post(Post(f"{name}-{number}", [LONG, number])):  # others take at this moment
+            while not own.post(Post(f"{name}-{number}", [text, number])):  # others take at this moment
                 time.sleep(0)
 
 
@@ -198,7 +199,7 @@ def test_processes_that_append_never_mix_their_lines(board: Board, path: Path) -
 
 
 def test_no_line_is_lost_that_is_appended_while_others_are_taken(board: Board, path: Path) -> None:
-    writer = threading.Thread(target=post_many, args=(path, "r"))
+    writer = threading.Thread(target=post_many, args=(path, "r", "short"))
     writer.start()
     seen: Counter[str] = Counter()
     while writer.is_alive():
@@ -346,6 +347,81 @@ def test_nobody_waits_for_whoever_was_stopped_at_the_board(board: Board, other: 
         assert time.monotonic() - began < 10
     assert ids(board)[0] == "r"
     assert ids(board) == []
+
+
+def test_a_board_that_grows_while_somebody_is_stopped_at_it_is_cleared(board: Board, other: Board, path: Path) -> None:
+    for number in range(20):
+        other.post(Post(f"r{number}", [LONG]))
+    with path.open("rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_SH)
+        assert len(ids(board)) == 20
+        assert path.read_bytes() == b""
+        assert other.post(Post("later", []))
+    assert ids(board) == ["later"]
+
+
+@pytest.mark.parametrize("call", [lambda board: board.post(Post("r", [])), taken], ids=["writing", "taking"])
+def test_an_interrupt_leaves_no_lock_of_the_board(
+    board: Board, other: Board, monkeypatch: pytest.MonkeyPatch, call: Callable[[Board], object]
+) -> None:
+    """One that comes right after the lock was taken."""
+    other.post(Post("before", []))
+    flock = fcntl.flock
+
+    def interrupted(file: int, how: int) -> None:
+        flock(file, how)
+        if how != fcntl.LOCK_UN:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fcntl, "flock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(board)
+    monkeypatch.undo()
+    assert "before" in ids(other)
+    assert ids(other) == []
+
+
+def test_a_text_that_no_store_takes_is_not_posted(board: Board, other: Board, path: Path) -> None:
+    """Neither half a character nor two halves, which would be another text for its reader."""
+    assert other.post(Post("first", ["\u2028 \U0001f600"]))
+    for text in ("\udc80", "\ud83d\ude00"):
+        for post in (Post(text, []), Post("r", [text])):
+            assert other.post(post) == ""
+    assert [one.post.content for one in taken(board)] == [["\u2028 \U0001f600"]]
+
+
+def test_a_post_is_printed_without_what_it_says(board: Board, other: Board) -> None:
+    secret = other.post(Post("r", ["a purpose"]))
+    (line,) = taken(board)
+    assert not {secret, "purpose"} & set(repr(line).replace("'", " ").split())
+    assert "Post('r')" in repr(line)
+
+
+def serve_until_killed(path: Path, ready: Event) -> None:
+    with closing(Board(path, PATIENCE)) as board:
+        board.post(Post("r", []))
+        with board.serving():
+            ready.set()
+            time.sleep(600)
+
+
+@pytest.mark.slow
+def test_others_see_whether_somebody_serves_them_until_he_is_gone(board: Board, path: Path) -> None:
+    assert not board.served()
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=serve_until_killed, args=(path, ready))
+    process.start()
+    assert ready.wait(60)
+    board.post(Post("mine", []))
+    assert board.served()
+    assert board.served()
+    assert len(taken(board)) == 2
+    process.kill()
+    process.join()
+    assert not board.served()
+    with board.serving():
+        pass
 
 
 def test_lines_stay_where_not_all_are_asked_for(board: Board, other: Board) -> None:

@@ -8,10 +8,11 @@ import os
 import random
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from fractions import Fraction
@@ -20,15 +21,15 @@ from pathlib import Path
 
 import pytest
 
-from dp.accounting.budget import ZCDP, PureDP
-from dp.errors import InvalidArgument
+from dp.accounting.budget import ZCDP, Budget, PureDP
+from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import LedgerError
 from lake.ledger import Ledger, sqlite
 from lake.ledger.amounts import write_budget
 from lake.ledger.asking import Asking
 from lake.ledger.board import Board, Heard
 from lake.ledger.selection import Named
-from lake.ledger.store import Transaction
+from lake.ledger.store import Post, Transaction
 from tests.lake.posting import ASKED, at_work, beside, check, file_place, moments, posted, put, requests
 from tests.tools.ledgers import Place, reserve
 
@@ -174,8 +175,8 @@ def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(ledger
 def test_an_answer_for_a_file_that_was_replaced_is_not_believed(
     file_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = file_place()
-    with Ledger.create(place, capacity=PureDP(1)) as ledger, Ledger.open(place) as other, at_work(ledger):
+    place, moved = file_place(), pytest.raises(LedgerError, match="was replaced since it was opened")
+    with Ledger.create(place, capacity=PureDP(1)) as ledger, Ledger.open(place) as other, moved, at_work(ledger):
         shutil.copy(place, f"{place}.copy")
 
         def replaced(_: float, secret: str) -> Heard:
@@ -185,6 +186,49 @@ def test_an_answer_for_a_file_that_was_replaced_is_not_believed(
         monkeypatch.setattr(other._store._board, "wait", replaced)
         with pytest.raises(LedgerError, match="was replaced since it was opened"):
             reserve(other, "mine")
+
+
+def test_a_claim_in_a_file_that_is_gone_is_told_to_nobody(file_place: Place) -> None:
+    """The file is replaced by a backup while somebody is at work on it, and others post who have opened the backup."""
+    place, at_clock, go_on = file_place(), threading.Event(), threading.Event()
+
+    def clock() -> float:
+        if threading.current_thread().name.startswith("server") and not at_clock.is_set():
+            at_clock.set()
+            assert go_on.wait(20)
+        return time.time()
+
+    Ledger.create(place, capacity=PureDP(1)).close()
+    shutil.copy(place, f"{place}.backup")
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(1, "server"))
+        others = stack.enter_context(ThreadPoolExecutor(1))
+        server = threads.submit(lambda: reserve(stack.enter_context(Ledger.open(place, clock=clock)), "the server's"))
+        assert at_clock.wait(20)
+        for suffix in ("", "-wal", "-shm"):
+            Path(place + suffix).unlink()
+        shutil.copy(f"{place}.backup", place)
+        ledger, other = (stack.enter_context(Ledger.open(place)) for _ in range(2))
+        with at_work(ledger) as until:
+            posting = others.submit(reserve, other, "theirs", "0.5")
+            until(1)
+            go_on.set()
+            with pytest.raises(LedgerError, match="was replaced since it was opened"):
+                server.result(20)
+            wait([posting], 0.2)
+            assert not posting.done()
+        claim = posting.result(20)
+        assert [(entry.claim_id, entry.price) for entry in ledger.entries()] == [(claim.claim_id, PureDP("0.5"))]
+        check(ledger)
+
+
+def test_those_whose_posts_an_error_took_are_woken(ledger: Ledger, boards: tuple[Board, Board]) -> None:
+    secret = boards[0].post(posted(ledger, "theirs"))
+    began = time.monotonic()
+    with pytest.raises(BudgetExceeded):
+        reserve(ledger, "mine", "2")
+    assert boards[0].wait(30, secret) == Heard()
+    assert time.monotonic() - began < 20
 
 
 def test_nobody_is_told_of_what_the_disk_did_not_take(ledger: Ledger, boards: tuple[Board, Board]) -> None:
@@ -243,6 +287,38 @@ def test_serving_ends_where_nothing_can_be_made(ledger: Ledger, while_serving: T
     reserve(ledger, "mine")
     assert len(times) == 1
     assert requests(ledger) == ["mine", "a"]
+
+
+def test_what_may_not_be_made_is_not_made_while_serving(ledger: Ledger, while_serving: Then) -> None:
+    good = posted(ledger, "good")
+
+    def with_price(name: str, price: Budget) -> Post:
+        return Post(name, [*good.content[:2], write_budget(price), *good.content[3:]])
+
+    bad = (with_price("free", PureDP(0)), with_price("of another kind", ZCDP(1)), with_price("dear", PureDP(2)))
+    elsewhere = Post("elsewhere", ["another ledger", *good.content[1:]])
+    while_serving(lambda: put(ledger, *bad, elsewhere, good))
+    put(ledger, posted(ledger, "a"))
+    reserve(ledger, "mine")
+    assert requests(ledger) == ["mine", "a", "good"]
+
+
+def test_a_clock_that_fails_while_it_serves_takes_nothing_from_the_own_claim(
+    ledger: Ledger, while_serving: Then, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing() -> float:
+        raise OSError("no clock")
+
+    def fails() -> None:
+        put(ledger, posted(ledger, "b"))
+        monkeypatch.setattr(ledger._store, "_clock", failing)
+
+    while_serving(fails)
+    put(ledger, posted(ledger, "a"))
+    mine = reserve(ledger, "mine")
+    monkeypatch.setattr(ledger._store, "_clock", time.time)
+    assert requests(ledger) == ["mine", "a"]
+    ledger.arm(mine, b"noised")
 
 
 def test_an_error_while_serving_takes_nothing_from_the_own_claim(ledger: Ledger, while_serving: Then) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dp.accounting.budget import ApproxDP, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward, sqlite
+from lake.ledger.board import Heard
 from lake.ledger.posts import written_post
 from lake.ledger.selection import Named
 from lake.scheduling import DPF, ByArrivals
@@ -156,18 +158,18 @@ def test_a_lot_of_more_deltas_than_there_are_is_made_as_far_as_there_is_room(new
         check(ledger)
 
 
-def test_who_is_alone_again_posts_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_alone_again_posts_nothing_and_does_not_wait(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
         with at_work(ledger) as until:
             waiting = thread.submit(reserve, other, "met", "0.1")
             until(1)
         waiting.result(20)
-        board, written = other._store._board, []
-        post = board.post
-        monkeypatch.setattr(board, "post", lambda one: (written.append(one), post(one)))
+        written: list[object] = []
+        for call in ("post", "wait"):
+            monkeypatch.setattr(other._store._board, call, lambda *asked: written.append(asked))
         for number in range(4):
             reserve(other, f"r{number}", "0.1")
-    assert len(written) <= 1
+    assert written == []
 
 
 # --- what is not
@@ -350,6 +352,27 @@ def test_what_a_killed_process_had_posted_is_given_back_when_its_lease_ends(new_
         assert ledger.remaining() == PureDP(1)
         assert [entry.state for entry in ledger.entries()] == ["released", "released"]
         check(ledger)
+
+
+def test_who_was_stopped_for_longer_than_its_patience_tries_once_more(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.1)
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
+        asleep, free = threading.Event(), threading.Event()
+
+        def stopped(*_: object) -> Heard:
+            asleep.set()
+            free.wait(20)
+            time.sleep(0.2)
+            return Heard()
+
+        monkeypatch.setattr(other._store._board, "wait", stopped)
+        with at_work(ledger):
+            asked = thread.submit(reserve, other, "mine")
+            assert asleep.wait(20)
+        free.set()
+        assert asked.result(20).claim_id == "1"
 
 
 def test_a_holder_that_stops_is_named_and_nothing_is_debited(
