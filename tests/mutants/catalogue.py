@@ -789,8 +789,16 @@ MUTANTS: tuple[Mutant, ...] = (
         "a claim is told before it is on the disk",
         (20, 21),
         "lake/ledger/sqlite.py",
-        '        self._connection.execute("COMMIT")\n        self._board.tell(taken, made, tx.now)\n',
-        '        self._board.tell(taken, made, tx.now)\n        self._connection.execute("COMMIT")\n',
+        "            self._commit()\n        except",
+        "            self._board.tell(taken, made, tx.now)\n            self._commit()\n        except",
+        ("tests/lake/test_ledger_serving.py",),
+    ),
+    Mutant(
+        "a claim in a file that was replaced is told",
+        (20, 21),
+        "lake/ledger/sqlite.py",
+        '        self._connection.execute("COMMIT")\n        self._check_in_place()\n',
+        '        self._connection.execute("COMMIT")\n',
         ("tests/lake/test_ledger_serving.py",),
     ),
     Mutant(
