@@ -27,7 +27,7 @@ _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
 _LINE = (float, int, str, str, list)
 _NAP_SECONDS = 5e-5
-_TAKING_SECONDS = 1e-3
+_TAKING_SECONDS = 3e-3
 
 
 class Posted(NamedTuple):
