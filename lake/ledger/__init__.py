@@ -13,6 +13,7 @@ settings, layouts    what the steward chose; which tables are cut into blocks
 passes, allocation   who gets budget when
 approval             which claims the steward has to agree to
 posts, steps         claims that others make, and steps that a server takes in one call
+asking               one request for a claim, made by its own process or by another
 view                 what it tells who looks
 ledger, steward      what jobs and stewards call
 """
