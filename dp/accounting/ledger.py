@@ -145,9 +145,13 @@ def require_price(price: Budget, disclosure: str) -> None:
         disclosure: as in `Entry`.
 
     Raises:
-        InvalidArgument: nothing for what is noised, a price for what is opened exactly, or a malformed name.
+        InvalidArgument: nothing for what is noised, a price for what is opened exactly, an amount below zero (of what
+            remains of a Renyi budget), or a malformed name.
     """
-    costs = any(price.amounts.values())
+    amounts = price.amounts.values()
+    if any(amount.numerator < 0 for amount in amounts):
+        raise InvalidArgument("price", str(price), "no amount of a price is below zero: ask for some of what remains")
+    costs = any(amounts)
     if disclosure == "":
         if not costs:
             remedy = "a claim costs more than nothing, unless it names a disclosure, which is opened exactly"

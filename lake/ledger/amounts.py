@@ -13,25 +13,16 @@ from dp.accounting.budget import Budget, budget_from_json, budget_to_json, left_
 __all__ = ["added", "iso", "least", "nothing_like", "read_budget", "share_of", "taken", "within", "write_budget"]
 
 
-_MOST_JUST_WRITTEN = 64
-_just_written: dict[str, Budget] = {}  # what a transaction writes, the next one of this process often reads
-
-
 @lru_cache(maxsize=4096)
 def write_budget(budget: Budget) -> str:
     """Exact and canonical: equal budgets are equal texts."""
-    text = json.dumps(budget_to_json(budget), sort_keys=True)
-    if len(_just_written) >= _MOST_JUST_WRITTEN:
-        _just_written.clear()
-    _just_written[text] = budget
-    return text
+    return json.dumps(budget_to_json(budget), sort_keys=True)
 
 
 @lru_cache(maxsize=4096)
 def read_budget(text: str) -> Budget:
     """What `write_budget` wrote; amounts of what is left over may be negative."""
-    written = _just_written.get(text)
-    return budget_from_json(json.loads(text)) if written is None else written
+    return budget_from_json(json.loads(text))
 
 
 def nothing_like(budget: Budget) -> Budget:

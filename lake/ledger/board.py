@@ -27,6 +27,7 @@ _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
 _LINE = (float, int, str, str, list)
 _NAP_SECONDS = 5e-5
+_TRIES = 5
 _TAKING_SECONDS = 3e-3
 
 
@@ -176,7 +177,8 @@ class Board:
 
     def ring(self) -> None:
         """Tell the first who waits that the lock is free."""
-        for one in itertools.islice(self._living(self._read(0)), 1):
+        waiting = (one for one in self._living(self._read(0)) if not self.mine(one))
+        for one in itertools.islice(waiting, 1):
             self._say(_FREE, one)
 
     @contextlib.contextmanager
@@ -185,15 +187,22 @@ class Board:
         with contextlib.ExitStack() as stack:
             if self._file is not None:
                 stack.callback(_mark, self._file, fcntl.LOCK_UN)
-                _mark(self._file, fcntl.LOCK_EX)
+                for _ in range(_TRIES):  # somebody may be asking at this moment
+                    if _mark(self._file, fcntl.LOCK_EX):
+                        break
             yield
 
     def served(self) -> bool:
-        """Whether another process serves those who post; False where that cannot be known."""
-        if self._file is None or not _mark(self._file, fcntl.LOCK_EX):
-            return self._file is not None
-        _mark(self._file, fcntl.LOCK_UN)
-        return False
+        """Whether another process serves those who post; False where that cannot be known.
+
+        It asks for a share of the lock, so that those who ask do not take each other for one who serves.
+        """
+        if self._file is None:
+            return False
+        try:
+            return not _mark(self._file, fcntl.LOCK_SH)
+        finally:
+            _mark(self._file, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""

@@ -41,13 +41,13 @@ def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Cho
 
     Args:
         ledger_id: of the ledger that it is for.
-        capacity: of the ledger: a price of another kind is for its own process to refuse.
+        capacity: of the ledger: a price of another kind, or below zero, is for its own process to refuse.
         request: what is asked, all but the blocks.
         choice: these: only blocks that are named can be claimed for others.
     """
     if not isinstance(choice, Named) or request.parent is not None or request.disclosure:
         return None
-    if not same_kind(choice.price, capacity):
+    if not same_kind(choice.price, capacity) or any(part.numerator < 0 for part in choice.price.amounts.values()):
         return None
     asked = (ledger_id, choice.names, write_budget(choice.price), choice.layout)
     numbers = (float(request.lease_seconds), float(request.timeout_seconds), request.weight)

@@ -153,7 +153,7 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close the file; what was acknowledged is on disk already."""
-        with self._lock:
+        with self._lock if os.getpid() == self._process else contextlib.nullcontext():  # a fork may hold it for ever
             self._connection.close()
             self._board.close()
 
@@ -174,7 +174,7 @@ class SQLiteStore:
     def together(self, errand: Errand[T]) -> T:
         """Do something that another process may do as well; as `Store.together`."""
         with self._at_work():
-            end, posting, secret, heard = time.monotonic() + _BUSY_SECONDS, False, "", Heard()
+            end, posting, secret, heard = time.monotonic() + _BUSY_SECONDS, False, "", Heard(free=True)
             try:
                 if errand.post is not None and self._board.served():  # the lock is hardly free
                     posting = True
@@ -182,9 +182,11 @@ class SQLiteStore:
                     if self._board.served():  # and will see what was posted
                         heard = self._wait(secret)
                 while True:
-                    found = self._found(errand, heard) if secret and not heard.free else None
-                    if found is not None:
-                        return found
+                    if secret and not heard.free:
+                        found = self._found(errand, heard)
+                        if found is not None:
+                            return found
+                        secret = ""  # its line was taken, or is late
                     if self._lock_taken():
                         return self._led(errand)
                     if errand.post is not None and not secret:
@@ -253,6 +255,7 @@ class SQLiteStore:
             done, made = do(tx, posts)
             self._commit()
         except BaseException:
+            self._board.clear()  # whoever hears of a refusal or an error does not expect its post to be made later
             self._roll_back()
             self._board.tell(taken, {}, 0.0)
             raise
@@ -351,6 +354,8 @@ class SQLiteStore:
             identity = _file_identity(self.path)
         except FileNotFoundError:
             raise _missing(self.path) from None
+        except OSError as error:
+            raise LedgerError(self.path, f"cannot be looked at ({error.strerror})", "see to the disk") from None
         if identity != self._identity:
             raise LedgerError(self.path, "was replaced since it was opened", "open it again")
 

@@ -309,7 +309,8 @@ class Store(Protocol):
 
         Raises:
             LedgerMissing: the store is gone.
-            LedgerError: it stayed busy, or failed; nothing was changed.
+            LedgerError: it stayed busy, or failed; nothing was changed; or a file was moved meanwhile, and what was
+                changed went with it.
         """
 
     def together(self, errand: Errand[T]) -> T:
@@ -321,7 +322,8 @@ class Store(Protocol):
 
         Raises:
             LedgerMissing: the store is gone.
-            LedgerError: it stayed busy, or failed; unless another process did it, nothing was changed.
+            LedgerError: it stayed busy, or failed; unless another process did it, nothing was changed; or a file was
+                moved meanwhile, and what was changed went with it.
         """
 
     def at_once(self, step: str, *arguments: Any) -> Row | None:

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -120,6 +121,26 @@ def test_a_replaced_ledger_is_an_error_while_open(ledger: Ledger, path: Path) ->
         reserve(ledger, "s")
 
 
+def test_a_ledger_that_goes_while_a_step_is_written_is_an_error(ledger: Ledger, path: Path) -> None:
+    claim = reserve(ledger, "r")
+    with pytest.raises(LedgerMissing, match="there is no such file"), store(ledger).transaction():
+        path.rename(f"{path}.away")
+    Path(f"{path}.away").rename(path)
+    ledger.arm(claim, b"")
+
+
+def test_a_place_that_cannot_be_looked_at_is_an_error(ledger: Ledger, path: Path) -> None:
+    """Here: its folder has become a file."""
+    folder, away = path.parent, path.parent.with_name("away")
+    folder.rename(away)
+    folder.touch()
+    with pytest.raises(LedgerError, match="cannot be looked at"):
+        ledger.head()
+    folder.unlink()
+    away.rename(folder)
+    assert ledger.head().sequence == 1
+
+
 def test_other_files_are_not_ledgers(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_bytes(b"not a database, and long enough to have a header of its own" * 100)
@@ -149,6 +170,15 @@ def test_a_forked_child_must_open_its_own(ledger: Ledger) -> None:
     store(ledger)._process = os.getppid()  # what a child sees: a handle that another process made
     with pytest.raises(LedgerError, match="open the ledger in the child"):
         ledger.remaining()
+
+
+def test_a_forked_child_can_close_what_its_parent_works_on(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the child nobody lets the lock of the parent's thread fall."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(store(ledger)._lock.acquire).result()
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        ledger.close()
+        thread.submit(store(ledger)._lock.release).result()
 
 
 def test_a_ledger_that_stays_locked_is_an_error(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

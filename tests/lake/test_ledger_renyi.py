@@ -15,7 +15,7 @@ from dp.accounting.budget import PureDP, RenyiDP, left_after, summed
 from dp.accounting.events import GaussianEvent, LaplaceEvent, compose
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.ledger import Ledger
-from tests.tools.ledgers import reserve
+from tests.tools.ledgers import Place, reserve
 
 WHOLE = RenyiDP({"3/2": 0, 2: 1, 4: "1/3"})
 
@@ -34,6 +34,18 @@ def test_a_claim_needs_one_order_and_is_deducted_at_all(tmp_path: Path) -> None:
         reserve(ledger, "what is left", RenyiDP({"3/2": 1, 2: "0.5", 4: 1}))
         with pytest.raises(BudgetExceeded):
             reserve(ledger, "nothing is left", RenyiDP({"3/2": "1/1000", 2: "1/1000", 4: "1/1000"}))
+
+
+def test_what_remains_below_zero_is_no_price(new_place: Place) -> None:
+    """It would give budget back at that order."""
+    with Ledger.create(new_place(), capacity=WHOLE) as ledger:
+        ledger.arm(reserve(ledger, "at order 2", RenyiDP({"3/2": 0, 2: "0.5", 4: 1})), b"")
+        left = ledger.remaining()
+        with pytest.raises(InvalidArgument, match="no amount of a price is below zero"):
+            reserve(ledger, "all that is left", left)
+        assert [entry.run_id for entry in ledger.entries()] == ["run"]
+        assert ledger.remaining() == left
+        assert ledger.verify() == ledger.head()
 
 
 def test_the_file_keeps_every_order_exactly(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import multiprocessing
 import threading
@@ -10,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from fractions import Fraction
 from multiprocessing.synchronize import Barrier
@@ -21,7 +23,7 @@ from dp.accounting.budget import ApproxDP, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ClaimLost, LedgerError
 from lake.ledger import Ledger, Steward, sqlite
-from lake.ledger.board import Heard
+from lake.ledger.board import Board, Heard
 from lake.ledger.posts import written_post
 from lake.ledger.selection import Named
 from lake.scheduling import DPF, ByArrivals
@@ -240,6 +242,35 @@ def test_what_was_refused_is_not_made_by_somebody_else_later(ledger: Ledger) -> 
     ledger.release(much)
     reserve(ledger, "mine")
     assert requests(ledger) == ["much", "mine"]
+
+
+def test_what_was_refused_is_off_the_board_before_anybody_else_can_take_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody is put off while he writes there, so that its line stays when it is read."""
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
+        store, seen = other._store, []
+        roll_back = store._roll_back
+        monkeypatch.setattr(store, "_roll_back", lambda: (seen.append(beside(ledger).read_bytes()), roll_back()))
+        with ExitStack() as stack:
+            with at_work(ledger) as until:
+                future = thread.submit(reserve, other, "refused", "2")
+                until(1)
+                fcntl.flock(stack.enter_context(beside(ledger).open("rb")), fcntl.LOCK_SH)
+            with pytest.raises(BudgetExceeded):
+                future.result(20)
+    assert seen[0] == b""
+
+
+def test_who_was_woken_for_nothing_posts_again(ledger: Ledger) -> None:
+    """Somebody took its line, and made nothing of it."""
+    with Ledger.open(ledger.name, clock=ledger._store._clock) as other, ThreadPoolExecutor(1) as thread:
+        with at_work(ledger) as until, closing(Board(beside(ledger), 30)) as board:
+            future = thread.submit(reserve, other, "mine")
+            for _ in range(3):
+                until(1)
+                board.tell([one for lot in board.take() for one in lot], {}, 0.0)
+        assert future.result(20).claim_id == "1"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
