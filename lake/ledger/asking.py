@@ -14,7 +14,7 @@ from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import read_settings
 from lake.ledger.store import Made, Posts, Transaction
 
-__all__ = ["Asking", "check_demand"]
+__all__ = ["Asking"]
 
 
 class Asking:
@@ -84,17 +84,8 @@ class Asking:
         return None
 
     def _check(self, demand: Demand, disclosure: str) -> None:
-        check_demand(self._name, self._capacity, demand, disclosure)
-
-
-def check_demand(name: str, capacity: Budget, demand: Demand, disclosure: str) -> None:
-    """Check that a ledger takes such prices, for a disclosure or for "".
-
-    Raises:
-        InvalidArgument: a price of another kind, of nothing without a disclosure or of more than nothing with one.
-    """
-    for price in demand.values():
-        if not same_kind(price, capacity):
-            kind = f"{type(capacity).__name__} prices only, each of {', '.join(capacity.amounts)}"
-            raise InvalidArgument("price", price, f"ledger {name!r} takes {kind}")
-        require_price(price, disclosure)
+        for price in demand.values():
+            if not same_kind(price, self._capacity):
+                kind = f"{type(self._capacity).__name__} prices only, each of {', '.join(self._capacity.amounts)}"
+                raise InvalidArgument("price", price, f"ledger {self._name!r} takes {kind}")
+            require_price(price, disclosure)

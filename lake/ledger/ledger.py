@@ -28,12 +28,7 @@ from lake.ledger.books import Books
 from lake.ledger.claim import OpenClaim, hold
 from lake.ledger.passes import run_pass
 from lake.ledger.postgres import PostgresStore, is_address
-from lake.ledger.rows import (
-    ClaimRow,
-    Request,
-    check_request,
-    expect_claims,
-)
+from lake.ledger.rows import ClaimRow, Request, check_request, expect_claims
 from lake.ledger.schema import WHOLE, ledger
 from lake.ledger.selection import Choice, Named, Wanted
 from lake.ledger.settings import read_settings

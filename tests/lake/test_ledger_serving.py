@@ -156,7 +156,8 @@ def test_an_answer_that_comes_late_is_not_taken_for_that_of_the_next_call(ledger
         with at_work(ledger) as until:
             first = thread.submit(reserve, other, "first")
             until(1)
-            (line,) = [one for lot in Board(beside(ledger), 30).take() for one in lot]
+            with closing(Board(beside(ledger), 30)) as taking:
+                (line,) = [one for lot in taking.take() for one in lot]
         first.result(20)
         for number, disclosure in enumerate(("", "totals")):
             with at_work(ledger), closing(Board(beside(ledger), 30)) as late:
