@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, load_pem_
 from spark_mpc.federation_file import FederationFile, Peer
 from spark_mpc.identity import Identity
 from spark_mpc.talk import exchange, take_leave
-from spark_mpc.transport.base import Transport
+from spark_mpc.transport.base import RENDEZVOUS, Transport
 from spark_mpc.transport.tls import tls_transport
 
 __all__ = ["NAMES", "Parties", "Party"]
@@ -109,9 +109,11 @@ def _serve(
     key = load_pem_private_key(pem, None)
     assert isinstance(key, EllipticCurvePrivateKey)
     identity = Identity(name, certificate, key)
-    with tls_transport(identity, file) as transport, work(Party(identity, file, transport)) as do:
-        while (job := pipe.recv()) is not None:
-            pipe.send(do(job))
+    with tls_transport(identity, file) as transport:
+        exchange(transport, RENDEZVOUS, "hello", b"", 0)  # in a run, who does not listen yet is lost after two seconds
+        with work(Party(identity, file, transport)) as do:
+            while (job := pipe.recv()) is not None:
+                pipe.send(do(job))
 
 
 def _free_ports(count: int) -> list[int]:
