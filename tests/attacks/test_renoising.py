@@ -52,7 +52,7 @@ def unchanged(_block: int, words: np.ndarray) -> np.ndarray:
 
 def test_a_retried_task_draws_afresh_and_one_attempt_is_kept_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.attacks.retry_worker", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=240, check=True)
     seen = json.loads(done.stdout.splitlines()[-1])
     assert seen["attempts"] >= 2, "no task was retried: nothing was tested"
     assert seen["stable"]

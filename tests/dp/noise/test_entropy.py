@@ -96,7 +96,7 @@ print(json.dumps(draws + [draw()]))
 
 @pytest.mark.slow
 def test_forks_never_share_randomness() -> None:
-    done = subprocess.run([sys.executable, "-c", _FORKING], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", _FORKING], stdout=subprocess.PIPE, text=True, check=True, timeout=60)
     values = [value for draw in json.loads(done.stdout) for value in draw]
     assert len(values) == 40
     assert len(set(values)) == 40  # of scale 2^40: two of forty agree with probability below 1e-9
