@@ -11,7 +11,7 @@ import secrets
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,6 @@ _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
 _LINE = (float, int, str, str, list)
 _NAP_SECONDS = 5e-5
-_TRIES = 5
 _TAKING_SECONDS = 3e-3
 
 
@@ -182,15 +181,25 @@ class Board:
             self._say(_FREE, one)
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[None]:
-        """Let others see meanwhile that this process serves them: by a lock that the system lets fall with it."""
-        with contextlib.ExitStack() as stack:
+    def serving(self) -> Iterator[Callable[[], None]]:
+        """Let others see meanwhile that this process serves them: by a lock that the system lets fall with it.
+
+        Yields:
+            What tries again, if that lock could not be had before: not while somebody asks, who may be put off.
+        """
+        marked = False
+
+        def seen() -> None:
+            nonlocal marked
+            if self._file is not None and not marked:
+                marked = _mark(self._file, fcntl.LOCK_EX)
+
+        try:  # an interrupt may come right after the call
+            seen()
+            yield seen
+        finally:
             if self._file is not None:
-                stack.callback(_mark, self._file, fcntl.LOCK_UN)
-                for _ in range(_TRIES):  # somebody may be asking at this moment
-                    if _mark(self._file, fcntl.LOCK_EX):
-                        break
-            yield
+                _mark(self._file, fcntl.LOCK_UN)
 
     def served(self) -> bool:
         """Whether another process serves those who post; False where that cannot be known.

@@ -223,21 +223,22 @@ class SQLiteStore:
 
     def _led(self, errand: Errand[T]) -> T:
         """Do it under the lock, with what others posted; then serve them for a while, as they come again at once."""
-        done, made = self._lot(errand.lead)
-        if made:
-            self._serve(errand)
+        with self._board.serving() as seen:  # from before those are told who come again at once
+            done, made = self._lot(errand.lead)
+            if made:
+                self._serve(errand, seen)
         self._board.ring()
         return done
 
-    def _serve(self, errand: Errand[T]) -> None:
+    def _serve(self, errand: Errand[T], seen: Callable[[], None]) -> None:
         """Do what others post, as long as more comes, but not for long: this process has work of its own."""
         end = time.monotonic() + _SERVING_SECONDS
         try:
-            with self._board.serving():
-                while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
-                    _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
-                    if not made:
-                        break
+            while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
+                seen()
+                _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
+                if not made:
+                    break
         except Exception:  # what this process wanted is done: who comes next may meet the same
             self._roll_back()
 

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -424,6 +425,38 @@ def test_others_see_whether_somebody_serves_them_until_he_is_gone(board: Board, 
     assert not board.served()
     with board.serving():
         pass
+
+
+def serve_and_try_again(path: Path, pipe: Connection) -> None:
+    with closing(Board(path, PATIENCE)) as board:
+        board.post(Post("r", []))
+        with board.serving() as seen:
+            for _ in range(2):
+                pipe.send("serving")
+                pipe.recv()
+                seen()
+
+
+@pytest.mark.slow
+def test_who_could_not_be_seen_to_serve_while_somebody_asked_is_seen_once_he_tries_again(
+    board: Board, path: Path
+) -> None:
+    board.post(Post("mine", []))
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with path.open("rb") as asking:
+        fcntl.lockf(asking, fcntl.LOCK_SH, 1)
+        process = context.Process(target=serve_and_try_again, args=(path, theirs))
+        process.start()
+        assert ours.poll(60)
+        assert not board.served()  # which ends the asking
+        assert ours.recv() == "serving"
+        ours.send("try again")
+        assert ours.poll(60)
+        assert board.served()
+        ours.send("end")
+        process.join()
+    assert not board.served()
 
 
 def test_lines_stay_where_not_all_are_asked_for(board: Board, other: Board) -> None:

@@ -11,11 +11,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -27,9 +28,9 @@ from lake.errors import LedgerError
 from lake.ledger import Ledger, sqlite
 from lake.ledger.amounts import write_budget
 from lake.ledger.asking import Asking
-from lake.ledger.board import Board, Heard
+from lake.ledger.board import Board, Heard, Posted
 from lake.ledger.selection import Named
-from lake.ledger.store import Post, Transaction
+from lake.ledger.store import Made, Post, Transaction
 from tests.lake.posting import ASKED, at_work, beside, check, file_place, moments, posted, put, requests
 from tests.tools.ledgers import Place, reserve
 
@@ -370,6 +371,39 @@ def test_who_is_interrupted_while_serving_has_its_claim_and_can_go_on(ledger: Le
 
 
 # --- processes
+
+
+def tell_when_asked_to(place: str, pipe: Connection) -> None:
+    """Make a claim with one that was posted, and stop before that is told."""
+    with Ledger.open(place) as ledger:
+        board = ledger._store._board
+        tell = board.tell
+
+        def told(taken: Iterable[Posted], made: Made, at: float) -> None:
+            pipe.send(len(made))
+            pipe.recv()
+            tell(taken, made, at)
+
+        board.tell = told  # type: ignore[method-assign]
+        reserve(ledger, "theirs")
+
+
+@pytest.mark.slow
+def test_those_who_are_told_see_at_once_that_they_are_served(ledger: Ledger, boards: tuple[Board, Board]) -> None:
+    """Otherwise they take the lock between two lots, and their server's work ends, before it has begun."""
+    board, _ = boards
+    board.post(posted(ledger, "mine"))
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=tell_when_asked_to, args=(ledger.name, theirs))
+    process.start()
+    assert ours.poll(60)
+    assert ours.recv() == 1
+    assert board.served()
+    ours.send("tell")
+    process.join()
+    assert not board.served()
+    assert requests(ledger) == ["theirs", "mine"]
 
 
 def debit_for_ever(place: str, name: str, heard: str, ready: Barrier | None) -> None:
