@@ -15,10 +15,10 @@ test: setup  ## lint, strict types, the suite; what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not peers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long and not peers"
 
 test-all: setup  ## what takes minutes, too
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not peers"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not peers"
 
 test-peers: setup  ## benchmarks beside other libraries, which it installs (gigabytes, once)
 	$(BIN)/python -m pytest -m peers

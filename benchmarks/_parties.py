@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Generic, Self, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import NoEncryption, load_pem_private_key
 
+from benchmarks._three import free_ports
 from spark_mpc.federation_file import FederationFile, Peer
 from spark_mpc.identity import Identity
 from spark_mpc.talk import exchange, take_leave
@@ -63,7 +63,7 @@ class Parties(Generic[J, R]):
 
     def __enter__(self) -> Self:
         identities = [Identity.create(name, valid_days=1) for name in NAMES]
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(len(NAMES))]
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(len(NAMES))]
         peers = tuple(Peer(i.name, a, (i.certificate,)) for i, a in zip(identities, addresses, strict=True))
         context = get_context("spawn")
         self._processes = []
@@ -114,11 +114,3 @@ def _serve(
         with work(Party(identity, file, transport)) as do:
             while (job := pipe.recv()) is not None:
                 pipe.send(do(job))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports

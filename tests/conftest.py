@@ -17,12 +17,19 @@ __all__ = ["DeltaWriter", "clock", "new_place", "postgres", "spark", "write_delt
 
 DeltaWriter = Callable[..., str]
 
+_LONG_FILES = {"connect", "e2e", "statistical"}  # their folders
+
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name what failed at once: a run that is cut off has no summary."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         last = report.longreprtext.strip().rpartition("\n")[2]
         print(f"\n{report.when} failed: {report.nodeid}: {last[:300]}", flush=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take minutes: begun last, one of them would keep one process busy, the others idle."""
+    items.sort(key=lambda item: _LONG_FILES.isdisjoint(item.path.parts))
 
 
 @pytest.fixture(scope="session")

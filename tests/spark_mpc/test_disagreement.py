@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from spark_mpc.party import Party
 from spark_mpc.sums.additive import Additive
 from spark_mpc.sums.base import SumProtocol
 from spark_mpc.transport.base import RENDEZVOUS
+from tests.tools.federations import free_ports
 from tests.tools.lakes import make_ledgers, nothing_entered, write_table
 from tests.tools.studies import Wire, all_at_once, alone, memory_parties
 from tests.tools.twin import WithoutNoise
@@ -179,10 +179,10 @@ def test_another_federation_file_is_refused(
 def test_two_studies_over_tls_that_disagree(table: lake.Table, spark: SparkSession, tmp_path: Path) -> None:
     """The same refusal over real certificates and sockets."""
     local = Federation.local(NAMES)
-    ports = free_ports(len(NAMES))
-    peers = tuple(
-        replace(peer, address=f"127.0.0.1:{port}") for peer, port in zip(local.file.parties, ports, strict=True)
-    )
+    with free_ports(len(NAMES)) as ports:
+        peers = tuple(
+            replace(peer, address=f"127.0.0.1:{port}") for peer, port in zip(local.file.parties, ports, strict=True)
+        )
     ledgers = make_ledgers(tmp_path, NAMES)
 
     def run(identity: Identity, epsilon: str) -> dp.Release | None:
@@ -236,13 +236,3 @@ def with_other_certificate(file: FederationFile, name: str) -> FederationFile:
     other = Identity.create(name, valid_days=1).certificate
     peers = (replace(peer, certificates=(other,)) if peer.name == name else peer for peer in file.parties)
     return replace(file, parties=tuple(peers))
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
