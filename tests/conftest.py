@@ -29,7 +29,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take minutes: begun last, one of them would keep one process busy, the others idle."""
-    items.sort(key=lambda item: _LONG_FILES.isdisjoint(item.path.parts))
+    items.sort(key=lambda item: _LONG_FILES.isdisjoint(item.nodeid.split("/")))
 
 
 @pytest.fixture(scope="session")

@@ -198,8 +198,12 @@ class Board:
             seen()
             yield seen
         finally:
-            if self._file is not None:
-                _mark(self._file, fcntl.LOCK_UN)
+            self.unseen()
+
+    def unseen(self) -> None:
+        """Nobody sees this process serve any more; what `serving` ends with, unless an interrupt comes between."""
+        if self._file is not None:
+            _mark(self._file, fcntl.LOCK_UN)
 
     def served(self) -> bool:
         """Whether another process serves those who post; False where that cannot be known.

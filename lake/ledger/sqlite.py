@@ -198,6 +198,7 @@ class SQLiteStore:
                         raise self._busy()
                     heard = self._wait(secret)
             except BaseException:
+                self._board.unseen()
                 if posting:  # whoever hears of a refusal or an error does not expect it to be made later
                     self._board.clear()
                 raise

@@ -446,8 +446,9 @@ def test_who_could_not_be_seen_to_serve_while_somebody_asked_is_seen_once_he_tri
     ours, theirs = context.Pipe()
     with path.open("rb") as asking:
         fcntl.lockf(asking, fcntl.LOCK_SH, 1)
-        process = context.Process(target=serve_and_try_again, args=(path, theirs))
+        process = context.Process(target=serve_and_try_again, args=(path, theirs), daemon=True)
         process.start()
+        theirs.close()
         assert ours.poll(60)
         assert not board.served()  # which ends the asking
         assert ours.recv() == "serving"

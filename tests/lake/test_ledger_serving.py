@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from dp.accounting.budget import ZCDP, Budget, PureDP
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import LedgerError
 from lake.ledger import Ledger, sqlite
+from lake.ledger import board as board_module
 from lake.ledger.amounts import write_budget
 from lake.ledger.asking import Asking
 from lake.ledger.board import Board, Heard, Posted
@@ -370,6 +372,27 @@ def test_who_is_interrupted_while_serving_has_its_claim_and_can_go_on(ledger: Le
     assert ledger.reserved() == PureDP("0.1")
 
 
+def test_who_is_interrupted_as_he_ends_to_serve_is_not_seen_to_serve_any_more(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, marks = board_module._mark, []
+
+    def interrupted(file: int, how: int) -> bool:
+        marks.append(how)
+        if marks.count(fcntl.LOCK_UN) == 1 and how == fcntl.LOCK_UN and fcntl.LOCK_EX in marks:
+            raise KeyboardInterrupt
+        return mark(file, how)
+
+    put(ledger, posted(ledger, "a"))
+    ledger._store._board.post(posted(ledger, "b"))  # whose board is open from now on
+    monkeypatch.setattr(board_module, "_mark", interrupted)
+    monkeypatch.setattr(ledger._store._board, "served", lambda: False)
+    with pytest.raises(KeyboardInterrupt):
+        reserve(ledger, "mine")
+    assert marks == [fcntl.LOCK_EX, fcntl.LOCK_UN, fcntl.LOCK_UN]
+    assert requests(ledger) == ["mine", "a", "b"]
+
+
 # --- processes
 
 
@@ -395,8 +418,9 @@ def test_those_who_are_told_see_at_once_that_they_are_served(ledger: Ledger, boa
     board.post(posted(ledger, "mine"))
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=tell_when_asked_to, args=(ledger.name, theirs))
+    process = context.Process(target=tell_when_asked_to, args=(ledger.name, theirs), daemon=True)
     process.start()
+    theirs.close()
     assert ours.poll(60)
     assert ours.recv() == 1
     assert board.served()
