@@ -21,7 +21,7 @@ from benchmarks._bare import BareRow
 from benchmarks._ledger_pass import pass_records
 from benchmarks._postgres import NoPostgres, PostgresServer
 from dp.accounting.budget import PureDP
-from dp.accounting.ledger import Claim
+from dp.accounting.ledger import Claim, new_request_id
 from lake.ledger import Ledger
 
 __all__ = ["run"]
@@ -149,7 +149,7 @@ def _counted(piece: _Work, seconds: float) -> int:
 
 def _reserve(ledger: Ledger) -> Claim:
     """One debit, as a query makes it."""
-    name = secrets.token_hex(16)
+    name = new_request_id()
     return ledger.reserve(
         request_id=name,
         price=PureDP(_PRICE),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame, SparkSession
 
 from dp.accounting.budget import Budget
-from dp.accounting.ledger import BudgetLedger
+from dp.accounting.ledger import BudgetLedger, new_request_id
 from dp.accounting.scratch import ScratchLedger
 from dp.errors import InvalidArgument
 from dp.execution.candidates import choose, local_candidates
@@ -95,7 +94,7 @@ def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: 
 
 
 def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, directory: str) -> StoredRelease:
-    run_id = secrets.token_hex(32)
+    run_id = new_request_id()
     claim = ledger.reserve(
         request_id=run_id,
         price=plan.price(ledger.capacity),

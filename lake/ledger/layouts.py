@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -11,6 +10,7 @@ from fractions import Fraction
 from sqlalchemy import bindparam, insert, select
 
 from dp.accounting.budget import Budget, budget_to_json
+from dp.accounting.ledger import new_request_id
 from dp.errors import InvalidArgument
 from dp.planning.query import canonical
 from lake.blocks.block import Block
@@ -78,7 +78,7 @@ def set_aside(books: Books, rule: Blocks, capacity: Budget) -> Layout:
             raise InvalidArgument("name", rule.name, "another layout of this ledger has it: choose a new one")
         return layout
     purpose = f"set aside for each block of {rule}"
-    request = Request(secrets.token_hex(16), 0.0, {WHOLE: capacity}, table=rule.name, purpose=purpose)
+    request = Request(new_request_id(), 0.0, {WHOLE: capacity}, table=rule.name, purpose=purpose)
     books.charge(request)
     text = canonical(rule.to_json()).decode()  # whose hash is the rule's fingerprint
     books.tx.write(_INSERT, name=rule.name, rule=text, capacity=write_budget(capacity), created_at=books.tx.now)

@@ -14,7 +14,7 @@ from typing import Self
 from sqlalchemy import bindparam, insert
 
 from dp.accounting.budget import Budget, budget_to_json
-from dp.accounting.ledger import BudgetLedger, Claim
+from dp.accounting.ledger import BudgetLedger, Claim, new_request_id
 from dp.errors import InvalidArgument, SparkMpcError
 from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
@@ -195,7 +195,7 @@ class Ledger(LedgerView, BudgetLedger):
             weight: what it is worth beside others, a whole number of at least 1; a scheduler may look at it.
             owner: who asks, for the record.
             purpose: for the record.
-            request_id: makes it idempotent; None for a random one.
+            request_id: makes it idempotent; None for a new one.
             lease_seconds: how long it holds once this process is gone.
 
         Raises:
@@ -205,7 +205,7 @@ class Ledger(LedgerView, BudgetLedger):
         """
         wanted = Wanted(blocks, Selector() if selector is None else selector, demand, min_blocks, max_blocks)
         request = Request(
-            request_id=secrets.token_hex(16) if request_id is None else request_id,
+            request_id=new_request_id() if request_id is None else request_id,
             lease_seconds=lease_seconds,
             timeout_seconds=timeout_seconds,
             owner=owner,
