@@ -7,11 +7,11 @@ import fcntl
 import itertools
 import json
 import os
-import secrets
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
+from hmac import compare_digest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,10 @@ _SECRET_BYTES = 16
 _MOST_BYTES = 1 << 16
 _LOT_BYTES = 1 << 20
 _LINE = (float, int, str, str, list)
+_to_text = json.JSONEncoder(ensure_ascii=False).encode
+_from_text = json.JSONDecoder().raw_decode
+# Locks of the whole file, which fall with their process. Nobody waits for one: its holder may have been stopped.
+_SHARED, _ALONE = fcntl.LOCK_SH | fcntl.LOCK_NB, fcntl.LOCK_EX | fcntl.LOCK_NB
 _NAP_SECONDS = 5e-5
 _TAKING_SECONDS = 3e-3
 
@@ -90,15 +94,18 @@ class Board:
         """
         try:
             self._socket()
-            secret = secrets.token_hex(_SECRET_BYTES)
+            secret = os.urandom(_SECRET_BYTES).hex()
             said = [time.time(), self._port, secret, post.request_id, post.content]
-            line = json.dumps(said, ensure_ascii=False).encode() + b"\n"  # an error where no store takes a text
+            line = _to_text(said).encode() + b"\n"  # an error where no store takes a text
             if len(line) > _MOST_BYTES:
                 return ""
             if self._file is None:
                 self._file = self._opened(os.O_CREAT)
-            with _locked(self._file, fcntl.LOCK_SH):  # several write, nobody takes
+            try:  # an interrupt may come right after the call
+                fcntl.flock(self._file, _SHARED)  # several write, nobody takes
                 os.write(self._file, line)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         except (OSError, TypeError, ValueError):
             return ""
         return secret
@@ -121,7 +128,7 @@ class Board:
             return Heard()
         if secret and len(said) == _TOLD.size:
             whose, number, at = _TOLD.unpack(said)
-            return Heard(number=number, at=at) if secrets.compare_digest(whose, secret.encode()) else Heard()
+            return Heard(number=number, at=at) if compare_digest(whose, secret.encode()) else Heard()
         return Heard(free=said == _FREE)
 
     def take(self, seconds: float = 0.0) -> Iterator[list[Posted]]:
@@ -207,10 +214,10 @@ class Board:
         """
         if self._file is None:
             return False
-        try:
-            return not _mark(self._file, fcntl.LOCK_SH)
-        finally:
-            _mark(self._file, fcntl.LOCK_UN)
+        if not _mark(self._file, fcntl.LOCK_SH):
+            return True
+        self.unseen()
+        return False
 
     def close(self) -> None:
         """Close the file; what was posted stays for whoever takes it."""
@@ -222,8 +229,10 @@ class Board:
 
     def _say(self, what: bytes, whom: Posted) -> None:
         if not self.mine(whom):
-            with contextlib.suppress(OSError):
+            try:
                 self._socket().sendto(what, (_LOOPBACK, whom.bell))
+            except OSError:
+                return  # he looks by himself, a moment later
 
     def _socket(self) -> socket.socket:
         if self._bell is None:
@@ -249,10 +258,13 @@ class Board:
         """Take the lines away, which are so many bytes, unless more have come; whether none is left unread."""
         assert self._file is not None
         try:
-            with _locked(self._file, fcntl.LOCK_EX):
+            try:
+                fcntl.flock(self._file, _ALONE)
                 found = os.fstat(self._file).st_size
                 if found == size:
                     os.ftruncate(self._file, 0)
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError:
             return False
         return found <= size  # less: somebody has cleared it
@@ -276,28 +288,15 @@ class Board:
 def _parsed(line: bytes) -> Posted | None:
     """What a line says; None if it is torn, or never was a post."""
     try:
-        said = json.loads(line.decode())
-        if not isinstance(said, list) or tuple(map(type, said)) != _LINE:
+        text = line.decode()
+        said, end = _from_text(text)
+        if end != len(text) or type(said) is not list or tuple(map(type, said)) != _LINE:
             return None
         at, bell, secret, request_id, content = said
         f"{secret}{request_id}".encode()  # an error where no store takes it
     except (ValueError, RecursionError):
         return None
     return Posted(at, bell, Post(request_id, content, secret)) if 0 < bell < 1 << 16 else None
-
-
-@contextlib.contextmanager
-def _locked(file: int, how: int) -> Iterator[None]:
-    """Hold a lock that the system lets fall with the process.
-
-    Raises:
-        OSError: somebody else has it; waiting for him could be long, as he may have been stopped.
-    """
-    try:  # an interrupt may come right after the call
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _mark(file: int, how: int) -> bool:

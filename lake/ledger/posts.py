@@ -28,7 +28,6 @@ _NUMBERS = ("lease_seconds", "timeout_seconds", "weight")
 _FIELDS = (*_TEXTS, *_NUMBERS)
 _ASKED = (str, list, str, str)  # of which ledger, which blocks, the price of each, and by which layout
 _KINDS = (*_ASKED, *(str,) * len(_TEXTS), float, float, int)
-_MOST = 1e15
 
 _Asked = tuple[str, Request]  # the secret of a post, and what it asks for
 
@@ -137,8 +136,6 @@ def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, An
     if whose != ledger_id:
         raise ValueError("for another ledger")
     "".join((*names, *fields[: len(_TEXTS)])).encode()  # an error where a name is no text, or one cannot be stored
-    if not all(abs(number) < _MOST for number in fields[len(_TEXTS) :]):
-        raise ValueError("not a number that is posted")
     return names, price, layout, dict(zip(_FIELDS, fields, strict=True))
 
 
