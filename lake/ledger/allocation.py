@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dp.errors import InvalidArgument
-from lake.ledger.balances import together
+from lake.ledger.balances import counted, together
 from lake.ledger.books import Books
 from lake.ledger.passes import run_pass, unlock
 from lake.ledger.rows import ClaimRow, Request
@@ -23,14 +23,15 @@ def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request
     apart = any(request.parent is not None or request.disclosure for request in requests)
     if apart or not requests or books.tx.start.anybody_waits:
         return []
+    asked = counted(request.demand for request in requests)
     try:
-        total = together(request.demand for request in requests)
+        total = together(asked)
     except InvalidArgument:  # deltas of several may pass 1: no block has so much
         return []
     if not books.fits(total):
         return []
-    for request in requests:
-        unlock(books, settings, request.demand, arrivals=1)
+    for demand, arrivals in asked:
+        unlock(books, settings, demand, arrivals)
     return books.hold(requests, total)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -18,7 +18,7 @@ from lake.ledger.copies import changed
 from lake.ledger.schema import blocks
 from lake.ledger.store import Row, Transaction
 
-__all__ = ["Accounts", "BlockState", "Demand", "expect_blocks", "made_block", "once_each", "together"]
+__all__ = ["Accounts", "BlockState", "Demand", "counted", "expect_blocks", "made_block", "once_each", "together"]
 
 T = TypeVar("T")
 
@@ -108,15 +108,20 @@ def once_each(made_of: Callable[[Demand], T]) -> Callable[[Demand], T]:
     return found
 
 
-def together(demands: Iterable[Demand]) -> Demand:
-    """What several claims ask of each block in all."""
+def counted(demands: Iterable[Demand]) -> list[tuple[Demand, int]]:
+    """Each of them once, and how often it is there; equal ones that are not one object may be apart."""
     every = list(demands)
-    if len(every) == 1:
-        return every[0]
-    known = {id(demand): demand for demand in every}  # a few objects: an exact amount takes long to compare
+    known = {id(demand): demand for demand in every}  # an exact amount takes long to compare
+    return [(known[one], count) for one, count in Counter(map(id, every)).items()]
+
+
+def together(demands: Sequence[tuple[Demand, int]]) -> Demand:
+    """What several claims ask of each block in all, as they were `counted`."""
+    if len(demands) == 1 and demands[0][1] == 1:
+        return demands[0][0]
     sums: defaultdict[str, list[tuple[Budget, int]]] = defaultdict(list)
-    for one, count in Counter(map(id, every)).items():
-        for block, amount in known[one].items():
+    for demand, count in demands:
+        for block, amount in demand.items():
             sums[block].append((amount, count))
     return {block: summed(counts, counts[0][0]) for block, counts in sums.items()}
 

@@ -174,13 +174,13 @@ class Board:
         for one in taken:
             number = made.get(one.post.secret)
             said = _LOOK if number is None else _TOLD.pack(one.post.secret.encode(), number, at)
-            self._say(said, one)
+            self._say(said, one.bell)
 
     def ring(self) -> None:
         """Tell the first who waits that the lock is free."""
         waiting = (one for one in self._living(self._read(0)) if not self.mine(one))
         for one in itertools.islice(waiting, 1):
-            self._say(_FREE, one)
+            self._say(_FREE, one.bell)
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[Callable[[], None]]:
@@ -227,10 +227,10 @@ class Board:
         if bell is not None:
             bell.close()
 
-    def _say(self, what: bytes, whom: Posted) -> None:
-        if not self.mine(whom):
+    def _say(self, what: bytes, bell: int) -> None:
+        if bell != self._port:
             try:
-                self._socket().sendto(what, (_LOOPBACK, whom.bell))
+                self._socket().sendto(what, (_LOOPBACK, bell))
             except OSError:
                 return  # he looks by himself, a moment later
 

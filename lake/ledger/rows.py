@@ -352,7 +352,7 @@ def _written(row: ClaimRow) -> dict[str, object]:
     return {
         "request_id": request.request_id,
         "parent": request.parent,
-        "held": None if row.held == request.demand else demand_text(row.held),
+        "held": None if row.held is request.demand or row.held == request.demand else demand_text(row.held),
         "owner": request.owner,
         "weight": request.weight,
         "table_name": request.table,

@@ -91,7 +91,7 @@ class SQLiteStore:
         if not self.path.is_file():
             raise _missing(self.path)
         refuse_network_file_system(self.path)
-        self._identity = _file_identity(self.path)
+        self._identity = _file_identity(self._name)
         self._process = os.getpid()
         self._clock = clock
         self._lock = threading.RLock()
@@ -358,7 +358,7 @@ class SQLiteStore:
     def _check_in_place(self) -> None:
         """A deleted file still takes writes, and forgets them: look before every transaction, and after it."""
         try:
-            identity = _file_identity(self.path)
+            identity = _file_identity(self._name)
         except FileNotFoundError:
             raise _missing(self.path) from None
         except OSError as error:
@@ -383,8 +383,8 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _file_identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _file_identity(path: str) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116  Path.stat() takes twice as long, and every debit looks
     return status.st_dev, status.st_ino
 
 
