@@ -781,7 +781,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "an answer to another post is believed",
         (20, 22),
         "lake/ledger/board.py",
-        "if secrets.compare_digest(whose, secret.encode()) else Heard()",
+        "if compare_digest(whose, secret.encode()) else Heard()",
         "if whose else Heard()",
         ("tests/lake/test_board.py", "tests/lake/test_ledger_serving.py"),
     ),
