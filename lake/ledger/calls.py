@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Calls"]
 
-_EXACT = (str, bytes, bytearray, memoryview)
+_NUMBERS, _BYTES = (int, float), (bytes, bytearray, memoryview)
 _DONE = (1, 2)  # libpq's PGRES_COMMAND_OK and PGRES_TUPLES_OK
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # takes no descriptor of its own
 
@@ -45,9 +45,7 @@ class Calls:
             name = f"{procedure}_{self._tried}".encode()
             _checked(server.prepare(name, _text(procedure, len(arguments))))
             self._prepared[procedure] = name
-        # texts and bytes as they are, with their lengths; numbers as they are written
-        values = [value.encode() if type(value) is str else _written(value) for value in arguments]
-        exact = [type(value) is str or isinstance(value, _EXACT) for value in arguments]
+        values, exact = map(list, zip(*map(_written, arguments), strict=True))
         server.send_query_prepared(name, values, exact)
         try:
             self._send_all()
@@ -85,12 +83,15 @@ class Calls:
             result = more
 
 
-def _written(value: object) -> bytes | None:
-    if value is None:
-        return None
+def _written(value: object) -> tuple[bytes | None, bool]:
+    """What is sent, and whether it is exactly that, with its length: texts and bytes; numbers are sent as text."""
     if isinstance(value, str):
-        return str.encode(value)  # what it is, not what a class of texts prints
-    return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else str(value).encode()
+        return str.encode(value), True  # what it is, not what a class of texts prints
+    if isinstance(value, _NUMBERS):
+        return str(value).encode(), False
+    if value is None:
+        return None, False
+    return (bytes(value), True) if isinstance(value, _BYTES) else (str(value).encode(), False)
 
 
 def _checked(result: psycopg.pq.abc.PGresult) -> psycopg.pq.abc.PGresult:

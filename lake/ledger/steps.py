@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 
 from dp.accounting.ledger import Claim
 from lake.ledger.rows import ClaimRow, Request, new_row
@@ -18,9 +19,13 @@ def claimed_at_once(store: Store, post: Post | None, request: Request, choice: C
         return None
     _, names, price, layout, *fields = post.content
     # the fields of a post are in the order of the procedure's parameters
-    blocks = json.dumps(list(dict.fromkeys(names)))
-    made = store.at_once("claim", blocks, price, layout, post.request_id, *fields)
+    made = store.at_once("claim", _listed(tuple(names)), price, layout, post.request_id, *fields)
     return None if made is None else new_row(int(made[1]), request, choice.demand, "reserved", made[0])
+
+
+@lru_cache(maxsize=256)
+def _listed(names: tuple[str, ...]) -> str:
+    return json.dumps(list(dict.fromkeys(names)))
 
 
 def armed_at_once(store: Store, claim: Claim, noised: bytes) -> bool:
