@@ -149,14 +149,13 @@ def _counted(piece: _Work, seconds: float) -> int:
 
 def _reserve(ledger: Ledger) -> Claim:
     """One debit, as a query makes it."""
-    name = new_request_id()
     return ledger.reserve(
-        request_id=name,
+        request_id=new_request_id(),
         price=PureDP(_PRICE),
         table="visits",
         data_version="c2f0a5f4-5a2e-4a57-a3a5-5d3c1d0a1f7b-0123456789abcdef@17",
         release_key=secrets.token_hex(32),
-        run_id=name,
+        run_id=secrets.token_hex(32),
         purpose="n, cost by ward",
         lease_seconds=3600,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -94,9 +95,9 @@ def release_one_lake(plan: Plan, source: Source, ledger: BudgetLedger, staging: 
 
 
 def _paid_release(plan: Plan, source: Source, ledger: BudgetLedger, key: str, directory: str) -> StoredRelease:
-    run_id = new_request_id()
+    run_id = secrets.token_hex(32)
     claim = ledger.reserve(
-        request_id=run_id,
+        request_id=new_request_id(),
         price=plan.price(ledger.capacity),
         table=source.name,
         data_version=source.data_version,

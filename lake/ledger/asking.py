@@ -56,7 +56,6 @@ class Asking:
     def serve(self, tx: Transaction, posts: Posts) -> Made:
         """Make claims that others posted."""
         books = open_books(tx, self._name)
-        books.accounts.fetch(self._choice.names)  # before the first post is there: most are for the same blocks
         made = make_posted(books, posts(), self._ledger_id, self._check)
         books.accounts.save()
         return made

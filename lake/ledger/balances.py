@@ -174,12 +174,9 @@ class Accounts:
         return self._states[block]
 
     def fetch(self, names: Collection[str]) -> None:
-        """Read blocks that will be looked at, many of them at once."""
+        """Read several blocks at once: they will be looked at."""
         if len(names) > _FEW:
             self.all()
-        else:
-            for name in names:
-                self.has(name)
 
     def has(self, block: str) -> bool:
         """Whether there is such a block."""

@@ -131,27 +131,32 @@ class Board:
             return Heard(number=number, at=at) if compare_digest(whose, secret.encode()) else Heard()
         return Heard(free=said == _FREE)
 
-    def take(self, seconds: float = 0.0) -> Iterator[list[Posted]]:
+    def take(self) -> Iterator[list[Posted]]:
         """Every line, oldest first, in lots: those that are there, then those that came meanwhile. The caller holds the
         ledger's lock: nobody else takes any. If it does not ask to the end, all of them stay.
-
-        Args:
-            seconds: how long to wait for the first line.
         """
-        size, first = 0, time.monotonic() + seconds
-        end = first + _TAKING_SECONDS
+        size, end = 0, time.monotonic() + _TAKING_SECONDS
         while True:
             if lines := self._read(size):
                 size += len(lines)
                 yield list(self._living(lines))
-            elif size and self._cut(size):
+            elif not size or self._cut(size):
                 return
-            elif time.monotonic() >= (end if size else first):  # nobody came; or who is writing was put off, or stopped
+            elif time.monotonic() > end:  # whoever is writing was put off, or stopped
                 if size > _MOST_BYTES:
                     self.clear()
                 return
             else:
                 time.sleep(_NAP_SECONDS)
+
+    def awaited(self, seconds: float) -> bool:
+        """Whether a line is there, or comes in that time."""
+        end = time.monotonic() + seconds
+        while not self._read(0):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_NAP_SECONDS)
+        return True
 
     def mine(self, posted: Posted) -> bool:
         """Whether this process wrote that line."""

@@ -235,25 +235,20 @@ class SQLiteStore:
         """Do what others post, as long as more comes, but not for long: this process has work of its own."""
         end = time.monotonic() + _SERVING_SECONDS
         try:
-            while time.monotonic() < end and self._lock_taken():
+            while time.monotonic() < end and self._board.awaited(_LINGERING_SECONDS) and self._lock_taken():
                 seen()
-                _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)), _LINGERING_SECONDS)
+                _, made = self._lot(lambda tx, posts: (None, errand.serve(tx, posts)))
                 if not made:
                     break
         except Exception:  # what this process wanted is done: who comes next may meet the same
             self._roll_back()
 
-    def _lot(self, do: Callable[[Transaction, Posts], tuple[R, Made]], lingering: float = 0.0) -> tuple[R, Made]:
-        """One transaction under the lock that was taken, then tell those whose posts it took.
-
-        Args:
-            do: what to do in it.
-            lingering: how many seconds the first post may take to come.
-        """
+    def _lot(self, do: Callable[[Transaction, Posts], tuple[R, Made]]) -> tuple[R, Made]:
+        """One transaction under the lock that was taken, then tell those whose posts it took."""
         taken: list[Posted] = []
 
         def posts() -> Iterator[Post]:
-            for lot in self._board.take(lingering):
+            for lot in self._board.take():
                 taken.extend(lot)
                 yield from self._unmade([posted.post for posted in lot])
 

@@ -287,7 +287,7 @@ class Errand(Protocol[T_co]):
         """
 
     def serve(self, tx: Transaction, posts: Posts) -> Made:
-        """Do what is surely granted of others' posts, and nothing of its own; they may be yet to come."""
+        """Do what is surely granted of others' posts, and nothing of its own."""
 
     def told(self, number: int, at: float) -> T_co:
         """What came of it if somebody else made the claim of that number at that time of exactly this post."""
