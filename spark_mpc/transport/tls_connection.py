@@ -7,6 +7,7 @@ compared with them byte for byte, and its dates are checked against this party's
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import socket
 import ssl
@@ -67,6 +68,24 @@ def pinned_owner(channel: ssl.SSLSocket, owners: Mapping[bytes, str], peer: str)
         dates = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
         raise CertificateRefused(peer, f"valid {dates}: make a new one with `spark-mpc init`, or set the clock")
     return owners[shown]
+
+
+class _Channel(ssl.SSLSocket):
+    """A TLS socket that is closed if the other end has gone before the handshake; Python's own stays open then, and may
+    be handed out without one.
+    """
+
+    def getpeername(self) -> object:
+        """The other end's address. Python asks for it before the handshake, and only then.
+
+        Raises:
+            ConnectionResetError: the other end has gone; the socket is closed.
+        """
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, error.strerror) from None
 
 
 class Connection:
@@ -247,6 +266,7 @@ def _connect(address: tuple[str, int], timeout_seconds: float) -> socket.socket:
 
 def _context(protocol: ssl._SSLMethod, me: Identity, pinned: Iterable[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
+    context.sslsocket_class = _Channel
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     # A pinned certificate is an anchor itself; without this, of two pinned for one name only the first is found.
