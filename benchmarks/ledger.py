@@ -9,7 +9,7 @@ checked to the last fraction.
 from __future__ import annotations
 
 import multiprocessing
-import secrets
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -154,8 +154,8 @@ def _reserve(ledger: Ledger) -> Claim:
         price=PureDP(_PRICE),
         table="visits",
         data_version="c2f0a5f4-5a2e-4a57-a3a5-5d3c1d0a1f7b-0123456789abcdef@17",
-        release_key=secrets.token_hex(32),
-        run_id=secrets.token_hex(32),
+        release_key=os.urandom(32).hex(),
+        run_id=os.urandom(32).hex(),
         purpose="n, cost by ward",
         lease_seconds=3600,
     )

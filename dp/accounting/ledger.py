@@ -12,8 +12,8 @@ disclosure: its price is nothing, because no amount of budget would be enough. I
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -135,7 +135,7 @@ def new_request_id() -> str:
     Names of about the same time are neighbours in the index of a ledger, which need not be written all over the place
     then; as with UUIDs of version 7 (RFC 9562).
     """
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(16)}"
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(16).hex()}"
 
 
 def disclosure_name(value: object, parameter: str) -> str:

@@ -8,15 +8,16 @@ from dp.errors import InvalidArgument
 from lake.ledger.balances import counted, together
 from lake.ledger.books import Books
 from lake.ledger.passes import run_pass, unlock
-from lake.ledger.rows import ClaimRow, Request
+from lake.ledger.rows import ClaimRow, Request, new_row
 from lake.ledger.settings import Settings
 from lake.scheduling import ByArrivals
 
 __all__ = ["allocate", "granted_at_once"]
 
 
-def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request]) -> list[ClaimRow]:
-    """New claims on blocks that have room for all of them, while nobody waits; otherwise none, and nothing was done.
+def granted_at_once(books: Books, settings: Settings, requests: Sequence[Request]) -> list[int]:
+    """New claims on blocks that have room for all of them, while nobody waits, by their numbers; otherwise none, and
+    nothing was done.
 
     One that takes from another claim, or opens something exactly, is never among them.
     """
@@ -43,8 +44,8 @@ def allocate(books: Books, settings: Settings, request: Request) -> ClaimRow:
     """
     if request.parent is not None or request.disclosure:
         return books.reserve(request)
-    for granted in granted_at_once(books, settings, [request]):
-        return granted
+    for number in granted_at_once(books, settings, [request]):
+        return new_row(number, request, request.demand, "reserved", books.tx.now)
     books.refuse_hopeless(request.demand)
     unlock(books, settings, request.demand, arrivals=1)
     alone = not books.tx.start.anybody_waits

@@ -9,8 +9,20 @@ from fractions import Fraction
 from functools import lru_cache
 
 from dp.accounting.budget import Budget, budget_from_json, budget_to_json, left_after
+from dp.errors import InvalidArgument
 
-__all__ = ["added", "iso", "least", "nothing_like", "read_budget", "share_of", "taken", "within", "write_budget"]
+__all__ = [
+    "added",
+    "iso",
+    "least",
+    "nothing_like",
+    "read_budget",
+    "require_capacity",
+    "share_of",
+    "taken",
+    "within",
+    "write_budget",
+]
 
 
 @lru_cache(maxsize=4096)
@@ -21,8 +33,27 @@ def write_budget(budget: Budget) -> str:
 
 @lru_cache(maxsize=4096)
 def read_budget(text: str) -> Budget:
-    """What `write_budget` wrote; amounts of what is left over may be negative."""
+    """What `write_budget` wrote.
+
+    Raises:
+        InvalidArgument: an amount below zero, or a delta that is not below 1: see `require_capacity`.
+    """
     return budget_from_json(json.loads(text))
+
+
+def require_capacity(parameter: str, budget: Budget) -> None:
+    """What a ledger is to keep can be read again: nobody could open one that holds anything else.
+
+    Raises:
+        InvalidArgument: an amount below zero, as what remains of a Renyi budget may have; or a delta that is no
+            probability below 1, as a sum may have.
+    """
+    amounts = budget.amounts
+    if any(amount < 0 for amount in amounts.values()):
+        remedy = "no amount is below zero: of what remains, leave out the orders that are used up"
+        raise InvalidArgument(parameter, str(budget), remedy)
+    if amounts.get("delta", 0) >= 1:
+        raise InvalidArgument(parameter, str(budget), 'delta is a probability below 1, such as "1e-6"')
 
 
 def nothing_like(budget: Budget) -> Budget:

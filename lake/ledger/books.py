@@ -8,6 +8,7 @@ waiting --> reserved --> armed --> spent
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,13 +31,14 @@ from lake.ledger.rows import (
     grant_claims,
     insert_claims,
     keep_noised,
+    new_row,
     open_claims,
     save_claim,
 )
 from lake.ledger.schema import releases
 from lake.ledger.store import Transaction
 
-__all__ = ["Books", "demand_json", "open_books"]
+__all__ = ["Books", "open_books"]
 
 _STORED = select(releases.c.number).where(releases.c.release_key == bindparam("release_key"))
 _STORE = insert(releases).values(
@@ -81,14 +83,14 @@ class Books:
         if request.parent is None:
             if not self.fits(request.demand):
                 raise self.shortage(request.demand)
-            (row,) = self.hold([request], request.demand)
-            return row
-        self._take_from(request.parent, request.demand)
-        (row,) = self._reserved([request])
-        return row
+            (number,) = self.hold([request], request.demand)
+        else:
+            self._take_from(request.parent, request.demand)
+            (number,) = self._reserved([request])
+        return new_row(number, request, request.demand, "reserved", self.tx.now)
 
-    def hold(self, requests: Sequence[Request], total: Demand) -> list[ClaimRow]:
-        """New claims that hold their budget at once.
+    def hold(self, requests: Sequence[Request], total: Demand) -> list[int]:
+        """New claims that hold their budget at once; their numbers.
 
         Args:
             requests: of the claims.
@@ -99,9 +101,9 @@ class Books:
 
     def wait(self, request: Request) -> ClaimRow:
         """A new claim that holds nothing yet."""
-        (row,) = insert_claims(self.tx, [request], "waiting")
-        self.tx.record("waiting", claim=row.number, demand=demand_json(request.demand))
-        return row
+        (number,) = insert_claims(self.tx, [request], "waiting")
+        self.tx.record("waiting", claim=number, demand=_demand_json(request.demand))
+        return new_row(number, request, request.demand, "waiting", self.tx.now)
 
     def refuse_hopeless(self, demand: Demand) -> None:
         """Check that what is not consumed could suffice some day.
@@ -119,8 +121,10 @@ class Books:
     def grant(self, granted: Sequence[tuple[int, Demand]]) -> None:
         """waiting -> reserved, of claims by their numbers; the caller acquires what they demand, all together."""
         grant_claims(self.tx, (number for number, _ in granted))
-        said = once_each(demand_json)
-        self.tx.record_each("reserved", ({"claim": number, "demand": said(demand)} for number, demand in granted))
+        said = once_each(_demand_said)
+        self.tx.record_said(
+            f'"claim": {number}, "demand": {said(demand)}, "event": "reserved"' for number, demand in granted
+        )
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:
         """waiting -> failed; nothing was held."""
@@ -175,9 +179,9 @@ class Books:
         if self.accounts.lacking(request.demand, lambda state: state.remaining):
             raise self.shortage(request.demand)
         self.accounts.charge(request.demand)
-        (row,) = insert_claims(self.tx, [request], "spent")
-        self.tx.record("charged", claim=row.number, demand=demand_json(request.demand))
-        return row
+        (number,) = insert_claims(self.tx, [request], "spent")
+        self.tx.record("charged", claim=number, demand=_demand_json(request.demand))
+        return new_row(number, request, request.demand, "spent", self.tx.now)
 
     def held(self, claim: Claim, *states: EntryState) -> ClaimRow:
         """The claim that a ticket stands for, provided that it may take the next step.
@@ -216,13 +220,14 @@ class Books:
             f" on ledger {self.ledger!r}: ask for less, or ask its steward"
         )
 
-    def _reserved(self, requests: Sequence[Request]) -> list[ClaimRow]:
-        rows, said = insert_claims(self.tx, requests, "reserved"), once_each(demand_json)
-        self.tx.record_each(
-            "reserved",
-            ({"claim": row.number, "within": row.request.parent, "demand": said(row.request.demand)} for row in rows),
+    def _reserved(self, requests: Sequence[Request]) -> list[int]:
+        numbers, said = insert_claims(self.tx, requests, "reserved"), once_each(_demand_said)
+        self.tx.record_said(
+            f'"claim": {number}, "demand": {said(request.demand)}, "event": "reserved",'
+            f' "within": {"null" if request.parent is None else json.dumps(request.parent)}'
+            for number, request in zip(numbers, requests, strict=True)
         )
-        return rows
+        return numbers
 
     def _lost(self, problem: str) -> ClaimLost:
         remedy = "armed and spent claims are final; otherwise reserve under a new request id"
@@ -266,7 +271,7 @@ class Books:
 
     def _step(self, row: ClaimRow, becomes: ClaimRow, **event: Any) -> ClaimRow:
         saved = self._save(row, becomes)
-        self.tx.record(saved.state, claim=row.number, demand=demand_json(row.held), **event)
+        self.tx.record(saved.state, claim=row.number, demand=_demand_json(row.held), **event)
         return saved
 
     def _save(self, row: ClaimRow, becomes: ClaimRow) -> ClaimRow:
@@ -291,9 +296,13 @@ def open_books(tx: Transaction, ledger: str, request_id: str | None = None, bloc
     return books
 
 
-def demand_json(demand: Demand) -> dict[str, dict[str, str]]:
+def _demand_json(demand: Demand) -> dict[str, dict[str, str]]:
     """For the audit log: every block, and what it gives."""
     return {block: budget_to_json(amount) for block, amount in demand.items()}
+
+
+def _demand_said(demand: Demand) -> str:
+    return json.dumps(_demand_json(demand), sort_keys=True)
 
 
 def _some(names: list[str]) -> str:

@@ -20,7 +20,7 @@ from dp.execution.leases import LEASE_SECONDS
 from lake.blocks.rules import Blocks
 from lake.blocks.selectors import Selector
 from lake.errors import ApprovalNeeded, LedgerError
-from lake.ledger.amounts import write_budget
+from lake.ledger.amounts import require_capacity, write_budget
 from lake.ledger.approval import lacks_approval, still_needed, wait_for
 from lake.ledger.asking import Asking
 from lake.ledger.balances import expect_blocks, made_block
@@ -70,6 +70,7 @@ class Ledger(LedgerView, BudgetLedger):
             clock: seconds since the epoch; None for this machine's, on a server for the server's.
 
         Raises:
+            InvalidArgument: a capacity of which an amount is below zero, or delta is not below 1.
             LedgerError: the place is taken, or lies on a network file system, or cannot be written.
         """
 
@@ -79,6 +80,7 @@ class Ledger(LedgerView, BudgetLedger):
             made_block(tx, WHOLE, "", capacity, Fraction(1))
             tx.record("created", ledger=ledger_id, capacity=budget_to_json(capacity))
 
+        require_capacity("capacity", capacity)
         if is_address(where):
             PostgresStore.create(fspath(where), clock, found)
         else:

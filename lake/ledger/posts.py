@@ -15,8 +15,8 @@ from lake.ledger.allocation import allocate, granted_at_once
 from lake.ledger.amounts import read_budget, write_budget
 from lake.ledger.balances import Demand
 from lake.ledger.books import Books
-from lake.ledger.copies import changed
-from lake.ledger.rows import ClaimRow, Request, check_request
+from lake.ledger.copies import made_of
+from lake.ledger.rows import ClaimRow, Request, check_request, new_row
 from lake.ledger.selection import Choice, Named
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.store import Made, Post
@@ -32,7 +32,8 @@ _KINDS = (*_ASKED, *(str,) * len(_TEXTS), float, float, int)
 _Asked = tuple[str, Request]  # the secret of a post, and what it asks for
 
 _texts_of = attrgetter(*_TEXTS)
-_ANY = Request(request_id="", lease_seconds=0.0)
+_POSTED = {*_FIELDS, "request_id", "demand"}
+_UNASKED = {name: value for name, value in vars(Request("", 0.0)).items() if name not in _POSTED}
 
 
 def written_post(ledger_id: str, capacity: Budget, request: Request, choice: Choice) -> Post | None:
@@ -80,7 +81,7 @@ def make_with_posted(
     others.pop(own.request_id, None)
     lot = granted_at_once(books, settings, [own, *(request for _, request in others.values())])
     if lot:
-        return lot[0], _numbers(others.values(), lot[1:])
+        return new_row(lot[0], own, own.demand, "reserved", books.tx.now), _numbers(others.values(), lot[1:])
     row = allocate(books, settings, own)
     return row, _made(books, settings, others.values())
 
@@ -95,11 +96,11 @@ def _made(books: Books, settings: Settings, asked: Collection[_Asked]) -> Made:
     lot = granted_at_once(books, settings, [request for _, request in asked])
     if lot:
         return _numbers(asked, lot)
-    return {secret: row.number for secret, request in asked for row in granted_at_once(books, settings, [request])}
+    return {secret: number for secret, request in asked for number in granted_at_once(books, settings, [request])}
 
 
-def _numbers(asked: Iterable[_Asked], rows: Iterable[ClaimRow]) -> Made:
-    return {secret: row.number for (secret, _), row in zip(asked, rows, strict=True)}
+def _numbers(asked: Iterable[_Asked], numbers: Iterable[int]) -> Made:
+    return {secret: number for (secret, _), number in zip(asked, numbers, strict=True)}
 
 
 def _acceptable(
@@ -110,13 +111,14 @@ def _acceptable(
     found = {}
     for post in posts:
         try:
-            names, price, layout, fields = _read(post, ledger_id)
+            names, price, layout, values = _read(post, ledger_id)
             asked = (*names, price, layout)
             if asked not in demands:
                 demand = _demand(books, Named(tuple(names), read_budget(price), layout))
                 check(demand, "")
                 demands[asked] = demand
-            request = changed(_ANY, {**fields, "request_id": post.request_id, "demand": demands[asked]})
+            fields = dict(zip(_FIELDS, values, strict=True), request_id=post.request_id, demand=demands[asked])
+            request = made_of(Request, {**_UNASKED, **fields})
             check_request(request)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, SparkMpcError):
             continue  # nothing was written yet, and whoever posted it asks by itself
@@ -124,19 +126,19 @@ def _acceptable(
     return found
 
 
-def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, dict[str, Any]]:
-    """Exactly what `written_post` writes: blocks, price, layout, and the fields of the request.
+def _read(post: Post, ledger_id: str) -> tuple[list[str], str, str, list[Any]]:
+    """Exactly what `written_post` writes: blocks, price, layout, and the values of `_FIELDS`.
 
     Raises:
         ValueError: anything else; many more where it is nothing like it.
     """
     if tuple(map(type, post.content)) != _KINDS:
         raise ValueError("not a post")
-    whose, names, price, layout, *fields = post.content
+    whose, names, price, layout, *values = post.content
     if whose != ledger_id:
         raise ValueError("for another ledger")
-    "".join((*names, *fields[: len(_TEXTS)])).encode()  # an error where a name is no text, or one cannot be stored
-    return names, price, layout, dict(zip(_FIELDS, fields, strict=True))
+    "".join((*names, *values[: len(_TEXTS)])).encode()  # an error where a name is no text, or one cannot be stored
+    return names, price, layout, values
 
 
 def _demand(books: Books, choice: Named) -> Demand:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -233,6 +232,8 @@ def check_request(request: Request) -> None:
 
 def _are_seconds(value: object) -> bool:
     """Whether every store takes it as a number of seconds: one that Python itself makes, and no more than ages."""
+    if type(value) is float:  # as in every post
+        return abs(value) < _MOST_SECONDS
     return isinstance(value, _PLAIN) and not isinstance(value, bool) and abs(value) < _MOST_SECONDS
 
 
@@ -263,31 +264,69 @@ def claim_requested(tx: Transaction, request_id: str) -> ClaimRow | None:
 
 def new_row(number: int, request: Request, demand: Demand, state: EntryState, now: float) -> ClaimRow:
     """A new claim; one that waits holds at most until its deadline."""
-    waits = state == "waiting"
-    return ClaimRow(
-        number=number,
-        request=request if request.demand is demand else request.asking(demand),
-        held=demand,
-        state=state,
-        fence=1,
-        lease_expires_at=now + min(request.lease_seconds, request.timeout_seconds if waits else math.inf),
-        deadline_at=now + request.timeout_seconds if waits else None,
-        created_at=now,
-        updated_at=now,
-    )
+    lease, deadline = _ends(request, state == "waiting", now)
+    row = {
+        "number": number,
+        "request": request if request.demand is demand else request.asking(demand),
+        "held": demand,
+        "state": state,
+        "fence": 1,
+        "lease_expires_at": lease,
+        "deadline_at": deadline,
+        "created_at": now,
+        "updated_at": now,
+    }
+    return made_of(ClaimRow, row)
 
 
-def insert_claims(tx: Transaction, requests: Iterable[Request], state: EntryState) -> list[ClaimRow]:
-    """Write new claims."""
-    rows = [new_row(tx.new_claim(state == "waiting"), request, request.demand, state, tx.now) for request in requests]
-    asked = once_each(_asked)
-    tx.write_each(_INSERT, [{"number": row.number, **asked(row.request.demand), **_written(row)} for row in rows])
-    return rows
+def insert_claims(tx: Transaction, requests: Iterable[Request], state: EntryState) -> list[int]:
+    """Write new claims, as `new_row` has them; their numbers."""
+    waits, now, asked = state == "waiting", tx.now, once_each(_asked)
+    numbers: list[int] = []
+    rows = []
+    for request in requests:
+        lease, deadline = _ends(request, waits, now)
+        numbers.append(tx.new_claim(waits))
+        rows.append(
+            {
+                "number": numbers[-1],
+                **asked(request.demand),
+                "request_id": request.request_id,
+                "parent": request.parent,
+                "held": None,
+                "owner": request.owner,
+                "weight": request.weight,
+                "table_name": request.table,
+                "data_version": request.data_version,
+                "release_key": request.release_key,
+                "run_id": request.run_id,
+                "purpose": request.purpose,
+                "disclosure": request.disclosure,
+                "state": state,
+                "fence": 1,
+                "lease_seconds": request.lease_seconds,
+                "lease_expires_at": lease,
+                "deadline_at": deadline,
+                "created_at": now,
+                "updated_at": now,
+            }
+        )
+    tx.write_each(_INSERT, rows)
+    return numbers
+
+
+def _ends(request: Request, waits: bool, now: float) -> tuple[float, float | None]:
+    """When a new claim's lease ends, and until when it waits: one that does holds at most so long."""
+    if not waits:
+        return now + request.lease_seconds, None
+    return now + min(request.lease_seconds, request.timeout_seconds), now + request.timeout_seconds
 
 
 def save_claim(tx: Transaction, was: ClaimRow, becomes: ClaimRow) -> None:
     """Write what changed, provided that the row is still as it was."""
-    saved = {name: value for name, value in _written(becomes).items() if name in _SAVED}
+    saved = {name: getattr(becomes, name) for name in _SAVED}
+    held, demand = becomes.held, becomes.request.demand
+    saved["held"] = None if held is demand or held == demand else demand_text(held)
     tx.write_one(_SAVE, claim=was.number, was=was.state, fenced=was.fence, **saved)
 
 
@@ -344,31 +383,6 @@ def read_demand(blocks: str, text: str) -> Demand:
 
 def _asked(demand: Demand) -> dict[str, object]:
     return {"blocks": json.dumps(list(demand)), "price": demand_text(demand)}
-
-
-def _written(row: ClaimRow) -> dict[str, object]:
-    """All but what was asked of which blocks, which never changes."""
-    request = row.request
-    return {
-        "request_id": request.request_id,
-        "parent": request.parent,
-        "held": None if row.held is request.demand or row.held == request.demand else demand_text(row.held),
-        "owner": request.owner,
-        "weight": request.weight,
-        "table_name": request.table,
-        "data_version": request.data_version,
-        "release_key": request.release_key,
-        "run_id": request.run_id,
-        "purpose": request.purpose,
-        "disclosure": request.disclosure,
-        "state": row.state,
-        "fence": row.fence,
-        "lease_seconds": request.lease_seconds,
-        "lease_expires_at": row.lease_expires_at,
-        "deadline_at": row.deadline_at,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-    }
 
 
 def _read(row: Row) -> ClaimRow:

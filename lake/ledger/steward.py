@@ -11,7 +11,7 @@ from dp.accounting.budget import Budget, budget_to_json, same_kind
 from dp.errors import InvalidArgument
 from lake.blocks.rules import Blocks
 from lake.errors import LedgerError
-from lake.ledger.amounts import write_budget
+from lake.ledger.amounts import require_capacity, write_budget
 from lake.ledger.layouts import Layout, set_aside
 from lake.ledger.ledger import Ledger
 from lake.ledger.passes import settle_time
@@ -54,9 +54,10 @@ class Steward:
 
         Raises:
             BudgetExceeded: less is left of the whole.
-            InvalidArgument: another layout has that name, or a capacity of another kind or of nothing.
+            InvalidArgument: another layout has that name, or a capacity of another kind, of nothing, or below zero.
         """
         self._check_kind("capacity", capacity)
+        require_capacity("capacity", capacity)
         if not any(capacity.amounts.values()):
             raise InvalidArgument("capacity", str(capacity), "a block needs some budget")
         with self.ledger.books() as books:
@@ -85,10 +86,11 @@ class Steward:
                 through when it is run again.
 
         Raises:
-            InvalidArgument: of another kind, or no time that one can wait.
+            InvalidArgument: of another kind, below zero, or no time that one can wait.
         """
         if above is not None:
             self._check_kind("above", above)
+            require_capacity("above", above)
         if not (math.isfinite(wait_seconds) and wait_seconds >= 0):
             raise InvalidArgument("wait_seconds", wait_seconds, "give a finite number of seconds, 0 for not at all")
         with self.ledger.books() as books:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -124,6 +125,13 @@ def test_events_are_numbered_timed_and_chained(ledger: Ledger, clock: Clock) -> 
         "created", "reserved", "armed", "spent", "stored", "released", "laid out", "charged", "block made", "settings",
         "approved",
     }  # fmt: skip
+
+
+def test_an_event_is_written_in_one_way(ledger: Ledger) -> None:
+    """Whoever compares two logs, or hashes what an event says, need not read it first."""
+    assert [event.event for event in ledger.events()] == [
+        json.dumps(event.fields, sort_keys=True) for event in ledger.events()
+    ]
 
 
 def test_nothing_secret_is_in_the_log(ledger: Ledger) -> None:

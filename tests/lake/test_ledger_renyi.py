@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dp.accounting.accountants import price
-from dp.accounting.budget import PureDP, RenyiDP, left_after, summed
+from dp.accounting.budget import ApproxDP, PureDP, RenyiDP, left_after, summed
 from dp.accounting.events import GaussianEvent, LaplaceEvent, compose
 from dp.errors import BudgetExceeded, InvalidArgument
-from lake.ledger import Ledger
+from lake.blocks import Blocks
+from lake.ledger import Ledger, Steward
 from tests.tools.ledgers import Place, reserve
 
 WHOLE = RenyiDP({"3/2": 0, 2: 1, 4: "1/3"})
@@ -46,6 +47,24 @@ def test_what_remains_below_zero_is_no_price(new_place: Place) -> None:
         assert [entry.run_id for entry in ledger.entries()] == ["run"]
         assert ledger.remaining() == left
         assert ledger.verify() == ledger.head()
+
+
+def test_what_could_not_be_read_again_is_refused_before_anything_is_written(new_place: Place) -> None:
+    """Nobody could open a ledger that holds it; and a block with too little at one order would give too much later."""
+    place = new_place()
+    left = WHOLE.minus(RenyiDP({"3/2": 0, 2: "0.5", 4: 1}))
+    with pytest.raises(InvalidArgument, match=r"capacity='?renyi.*leave out the orders that are used up"):
+        Ledger.create(place, capacity=left)
+    with pytest.raises(InvalidArgument, match=r"capacity=.*delta is a probability below 1"):
+        Ledger.create(place, capacity=ApproxDP(1, "1/2") + ApproxDP(1, "3/4"))
+    with Ledger.create(place, capacity=WHOLE) as ledger:  # the place is free still
+        head = ledger.head()
+        with pytest.raises(InvalidArgument, match=r"capacity=.*leave out the orders that are used up"):
+            Steward(ledger).lay_out(Blocks.users(2, name="people"), capacity=left)
+        with pytest.raises(InvalidArgument, match=r"above=.*leave out the orders that are used up"):
+            Steward(ledger).require_approval(left)
+        assert ledger.head() == head
+        assert ledger.remaining() == WHOLE
 
 
 def test_the_file_keeps_every_order_exactly(tmp_path: Path) -> None:
