@@ -208,7 +208,7 @@ def left_after(capacity: Budget, *spent: Budget) -> Budget:
         amounts = one.amounts
         if amounts.keys() != left.keys():
             raise InvalidArgument("spent", one, f"take from {capacity} what has the same amounts: {', '.join(left)}")
-        left = {name: amount - amounts[name] for name, amount in left.items()}
+        left = {name: amount - part if (part := amounts[name]) else amount for name, amount in left.items()}
     return capacity.of_amounts(left)
 
 

@@ -20,6 +20,7 @@ from lake.ledger.store import Row, Transaction
 
 __all__ = ["Accounts", "BlockState", "Demand", "counted", "expect_blocks", "made_block", "once_each", "together"]
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 Demand = Mapping[str, Budget]
@@ -96,14 +97,14 @@ class BlockState:
         return not any(rooms)
 
 
-def once_each(made_of: Callable[[Demand], T]) -> Callable[[Demand], T]:
-    """The same function, called once for each object: claims that are made together often share their demand."""
-    made: dict[int, tuple[T, Demand]] = {}
+def once_each(made_of: Callable[[K], T]) -> Callable[[K], T]:
+    """The same function, called once for each object: claims often share their demand, and blocks their amount."""
+    made: dict[int, tuple[T, K]] = {}
 
-    def found(demand: Demand) -> T:
-        if id(demand) not in made:
-            made[id(demand)] = made_of(demand), demand  # kept alive: so the id stays its own
-        return made[id(demand)][0]
+    def found(one: K) -> T:
+        if id(one) not in made:
+            made[id(one)] = made_of(one), one  # kept alive: so the id stays its own
+        return made[id(one)][0]
 
     return found
 

@@ -19,7 +19,7 @@ from dp.accounting.budget import budget_to_json
 from dp.accounting.ledger import Claim, EntryState
 from dp.errors import BudgetExceeded
 from lake.errors import ClaimLost, LeaseExpired, LedgerError
-from lake.ledger.amounts import added, taken, within
+from lake.ledger.amounts import added, taken, within, write_budget
 from lake.ledger.balances import Accounts, Demand, expect_blocks, once_each
 from lake.ledger.rows import (
     ClaimRow,
@@ -302,7 +302,9 @@ def _demand_json(demand: Demand) -> dict[str, dict[str, str]]:
 
 
 def _demand_said(demand: Demand) -> str:
-    return json.dumps(_demand_json(demand), sort_keys=True)
+    """The same as canonical JSON."""
+    said = once_each(write_budget)
+    return "{" + ", ".join(f"{json.dumps(block)}: {said(demand[block])}" for block in sorted(demand)) + "}"
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Text, bindparam, cast, func, select, update
 from dp.accounting.budget import Budget, RenyiDP, summed
 from lake.ledger.balances import Accounts, BlockState, Demand
 from lake.ledger.books import Books
-from lake.ledger.rows import read_demand
+from lake.ledger.rows import read_demands
 from lake.ledger.schema import claims, ledger
 from lake.ledger.settings import Settings
 from lake.ledger.store import Row
@@ -28,7 +28,6 @@ _WAITING = (
     select(*_ASKED, func.aggregate_strings(cast(claims.c.number, Text), ","))
     .where(claims.c.state == "waiting")
     .group_by(*_ASKED)
-    .order_by(func.min(claims.c.number))
 )
 _PASS = update(ledger).values(passed=bindparam("passed"))
 
@@ -94,7 +93,7 @@ class _Queue:
     Attributes:
         number: of every claim, ascending, (n,).
         which: of every claim, the place of what it asks, (n,).
-        demands: what is asked, in order of arrival; one may be there more than once.
+        demands: what is asked; one may be there more than once.
         weights: of each of these.
     """
 
@@ -106,16 +105,16 @@ class _Queue:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> _Queue:
         """From rows as `_WAITING` has them."""
-        number = np.array(",".join(row[3] for row in rows).split(","), dtype=np.int64)
+        number = np.fromstring(",".join(row[3] for row in rows), dtype=np.int64, sep=",")
         which = np.repeat(np.arange(len(rows)), [row[3].count(",") + 1 for row in rows])
         arrival = np.argsort(number)
-        demands = [read_demand(blocks, price) for blocks, price, *_ in rows]
+        demands = read_demands((blocks, price) for blocks, price, *_ in rows)
         return cls(number[arrival], which[arrival], demands, [row[2] for row in rows])
 
     @cached_property
     def names(self) -> list[str]:
-        """The blocks that somebody waits for."""
-        return distinct(name for demand in self.demands for name in demand)[0]
+        """The blocks that somebody waits for, in order."""
+        return sorted({name for demand in self.demands for name in demand})
 
     def problem(self, accounts: Accounts) -> tuple[Supply, Waiting]:
         """Blocks and claims, as a scheduler takes them."""
@@ -146,13 +145,15 @@ class _Queue:
 
     @cached_property
     def _pairs(self) -> tuple[Ints, Ints, Ints]:
-        """The parts of every claim's demand: where each claim's begin, with the end; their blocks; their amounts."""
+        """The parts of every claim's demand, by blocks: where each claim's begin, with the end; blocks; amounts."""
         counts = np.array([len(demand) for demand in self.demands], dtype=np.int64)
         begins = (np.cumsum(counts) - counts)[self.which]
         first = np.concatenate(([0], np.cumsum(counts[self.which])))
         parts = np.arange(first[-1]) + np.repeat(begins - first[:-1], counts[self.which])
-        _, block = distinct(name for demand in self.demands for name in demand)
-        return first, block[parts], self._amounts[1][parts]
+        place = {name: i for i, name in enumerate(self.names)}
+        block = np.array([place[name] for demand in self.demands for name in demand], dtype=np.int64)
+        ascending = np.lexsort((block, np.repeat(np.arange(len(counts)), counts)))  # a scheduler would sort all claims'
+        return first, block[ascending][parts], self._amounts[1][ascending][parts]
 
     def _in_grains(self, accounts: Accounts, amounts: Sequence[Budget]) -> tuple[Supply, Ints]:
         states = [accounts.of(name) for name in self.names]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from sqlalchemy import Select, bindparam, exists, insert, literal_column, null, or_, select, update
 
@@ -37,6 +37,7 @@ __all__ = [
     "new_row",
     "open_claims",
     "read_demand",
+    "read_demands",
     "resumable_claim",
     "save_claim",
 ]
@@ -376,8 +377,18 @@ def demand_text(demand: Demand) -> str:
 @lru_cache(maxsize=256)
 def read_demand(blocks: str, text: str) -> Demand:
     """What `demand_text` wrote of a list of blocks; the same object for the same text."""
+    return _demand(blocks, text, json.loads)
+
+
+def read_demands(asked: Iterable[tuple[str, str]]) -> list[Demand]:
+    """The same for many: lists of blocks that are alike are read once."""
+    listed = cache(json.loads)
+    return [_demand(blocks, text, listed) for blocks, text in asked]
+
+
+def _demand(blocks: str, text: str, listed: Callable[[str], list[str]]) -> Demand:
     if not text.startswith('{"each"'):
-        return dict.fromkeys(json.loads(blocks), read_budget(text))
+        return dict.fromkeys(listed(blocks), read_budget(text))
     return {block: budget_from_json(amounts) for block, amounts in json.loads(text)["each"].items()}
 
 

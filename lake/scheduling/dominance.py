@@ -64,13 +64,15 @@ def _break_ties(rank: Ints, shares: Floats, waiting: Waiting) -> None:
     descending = shares[pairs]
     if ((np.diff(descending) > 0) & (np.diff(owner) == 0)).any():  # often a claim asks as much of each block
         descending = descending[np.lexsort((-descending, owner))]
-    begin, end, depth = first[:-1], first[1:], 1
-    while len(tied) and (begin + depth < end).any():
-        place = begin + depth
+    place, end, before = first[:-1], first[1:], descending[first[:-1]]
+    while len(tied) and (place + 1 < end).any():
+        place = place + 1
         value = np.where(place < end, descending[np.minimum(place, end - 1)], 0.0)
+        if np.array_equal(value, before):  # claims of one rank have all shares so far in common, and now this one
+            continue
         rank[tied] += _moved_up(rank[tied], value)
         still = _tied(rank, tied)
-        tied, begin, end, depth = tied[still], begin[still], end[still], depth + 1
+        tied, place, end, before = tied[still], place[still], end[still], value[still]
 
 
 def _moved_up(rank: Ints, value: Floats) -> Ints:

@@ -80,12 +80,11 @@ def _column(
 ) -> tuple[list[int], list[int], list[int]]:
     _require(capacity, available, demands)
     greatest = max(capacity, default=Fraction(0))
-    everything = [*capacity, *available, *demands]
-    scale = _common_denominator(everything)
-    reach = max([greatest, *(-amount for amount in available)], default=Fraction(0))
-    if scale is not None and reach * scale <= LIMIT and max(demands, default=Fraction(0)) * scale <= most:
-        exact = ([int(amount * scale) for amount in rows] for rows in (capacity, available, demands))
-        return next(exact), next(exact), next(exact)
+    scale = _common_denominator([*capacity, *available, *demands])
+    if scale is not None:
+        total, left, wanted = (_multiplied(rows, scale) for rows in (capacity, available, demands))
+        if max([*total, *map(abs, left)], default=0) <= LIMIT and max(wanted, default=0) <= most:
+            return total, left, wanted
     grain = Fraction(most, _HEADROOM) / greatest if greatest else Fraction(1)
     return (
         [math.floor(amount * grain) for amount in capacity],
@@ -102,6 +101,11 @@ def _common_denominator(amounts: Iterable[Fraction]) -> int | None:
         if common > LIMIT:
             return None
     return common
+
+
+def _multiplied(amounts: Iterable[Fraction], scale: int) -> list[int]:
+    """Amounts times a multiple of all their denominators, in whole numbers: fractions take several times as long."""
+    return [amount.numerator * (scale // amount.denominator) for amount in amounts]
 
 
 def _require(capacity: list[Fraction], available: list[Fraction], demands: list[Fraction]) -> None:

@@ -52,10 +52,11 @@ def sums(group: Ints, amounts: Ints) -> tuple[Ints, Ints, Ints]:
     Returns:
         the groups there are, ascending; the place of every row's group among them; their sums, (G, A).
     """
-    groups, place = np.unique(group, return_inverse=True)
-    by_group = grouped(place)
-    starts = np.searchsorted(place[by_group], np.arange(len(groups)))
-    return groups, place, np.add.reduceat(amounts[by_group], starts, axis=0)
+    counts = np.bincount(group)
+    groups = np.flatnonzero(counts)
+    place = (np.cumsum(counts > 0) - 1)[group]
+    starts = np.cumsum(counts[groups]) - counts[groups]
+    return groups, place, np.add.reduceat(amounts[grouped(group)], starts, axis=0)
 
 
 def _chunk_grants(supply: Supply, available: Ints, waiting: Waiting, claims: Ints) -> Ints:

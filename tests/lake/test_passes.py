@@ -70,8 +70,8 @@ def test_a_scheduler_is_told_what_everybody_asks(visits: Ledger) -> None:
     assert waiting.number.tolist() == [row.number for row in rows]
     assert waiting.weight.tolist() == [row.request.weight for row in rows]
     assert waiting.counts.tolist() == [len(row.request.demand) for row in rows]
-    pairs = [(day, amount.epsilon) for row in rows for day, amount in row.request.demand.items()]  # type: ignore[union-attr]
-    days = list(dict.fromkeys(day for day, _ in pairs))  # blocks in the order in which they were first asked for
+    pairs = [(day, row.request.demand[day].epsilon) for row in rows for day in sorted(row.request.demand)]  # type: ignore[union-attr]
+    days = sorted({day for day, _ in pairs})
     assert [days[block] for block in waiting.block.tolist()] == [day for day, _ in pairs]
     whole = supply.capacity.tolist()[0][0]  # of each block: an epsilon of 1
     assert supply.available.tolist() == [[whole]] * len(days)
