@@ -95,12 +95,14 @@ def _life() -> list[_Guard]:
     steps = " OR ".join(f"OLD.state = '{old}' AND NEW.state = '{new}'" for old, new in pairs)  # no list: see schema
     no_step = f"OLD.state <> NEW.state AND NOT ({steps})"
     paid = "OLD.state IN ('armed', 'spent')"
-    again = "NEW.noised IS NOT NULL AND (OLD.noised IS NOT NULL OR OLD.state = 'spent')"
+    unpaid = "NEW.state <> 'armed' AND NEW.state <> 'spent'"
+    again = f"NEW.noised IS NOT NULL AND (OLD.noised IS NOT NULL OR OLD.state = 'spent' OR {unpaid})"
     return [
         _Guard("step_claims", claims, "UPDATE OF state", no_step, f"the steps of a claim are {', '.join(_STEPS)}"),
         _Guard("hold_claims", claims, "UPDATE OF held", f"{paid} AND {_changed('held')}",
                "what a paid claim holds never changes"),
-        _Guard("noised_claims", claims, "UPDATE OF noised", again, "a vector is stored once, and kept or dropped"),
+        _Guard("noised_claims", claims, "UPDATE OF noised", again,
+               "a vector is stored once, when it is paid, and kept or dropped"),
     ]  # fmt: skip
 
 

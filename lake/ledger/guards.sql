@@ -248,11 +248,14 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim has the next number';
     END IF;
     NEW.number := last;
-    IF NEW.state IN ('waiting', 'reserved') THEN
+    IF NEW.state IN ('waiting', 'reserved') AND NEW.noised IS NULL THEN
         RETURN NEW;
     END IF;
-    IF NEW.state <> 'spent' OR NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'a claim begins waiting or reserved';
+    IF NEW.state <> 'spent' OR NEW.noised IS NOT NULL
+        OR NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE')
+    THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = 'a claim begins waiting or reserved, without a vector';
     END IF;
     RETURN NEW;
 END $$;

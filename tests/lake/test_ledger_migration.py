@@ -31,7 +31,7 @@ from lake.ledger.sqlite import SQLiteStore
 from tests.lake.older_ledgers import made_by_sqlite, made_on_server
 from tests.tools.ledgers import Clock, reserve
 
-NOW = 4
+NOW = 5
 
 OPENER = """
 import sys
@@ -338,7 +338,7 @@ def test_an_older_ledger_on_a_server_is_refused_until_its_owner_migrates_it(
     made_on_server(postgres.url(database), "old", revision)
     address = postgres.url(database, ledger="old")
     before = layout_on_server(postgres, database, "old")
-    with pytest.raises(LedgerError, match=f"of version {revision}, this library reads 0004; .*ledger migrate"):
+    with pytest.raises(LedgerError, match=f"of version {revision}, this library reads 0005; .*ledger migrate"):
         Ledger.open(address)
     assert layout_on_server(postgres, database, "old") == before
     PostgresStore.migrate(address)

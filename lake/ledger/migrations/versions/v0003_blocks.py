@@ -1,6 +1,7 @@
 """Blocks and claims in place of entries, and an audit log.
 
-The tables are those of `lake.ledger.schema`: whoever changes them writes the next version, and freezes them here.
+The tables are those of `lake.ledger.schema`, with what version 0005 takes away: whoever changes them writes the next
+version, and freezes them here.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _WHOLE = """
     INSERT INTO blocks (name, layout, capacity, unlocked, unlocked_at, acquired, consumed, created_at)
     VALUES ('whole', '', :capacity, '1', :at, :acquired, :consumed, :at)
 """
+_CHECKS_ON_SERVER = """
+    ALTER TABLE claims ADD CHECK (state IN ('waiting', 'reserved', 'armed', 'spent', 'released', 'failed')),
+                       ADD CHECK (noised IS NULL OR state IN ('armed', 'spent'))
+"""
 _EVENT = "INSERT INTO audit (sequence, at, event, hash) VALUES (1, :at, :event, :hash)"
 
 
@@ -45,6 +50,8 @@ def upgrade() -> None:
     op.add_column("ledger", sa.Column("passed", sa.Integer, nullable=False, server_default="0"))
     new = [table for name, table in schema.METADATA.tables.items() if name != "ledger"]
     schema.METADATA.create_all(db, tables=new)
+    if db.dialect.name == "postgresql":
+        op.execute(_CHECKS_ON_SERVER)
     db.execute(sa.text(_COPY_CLAIMS))
     db.execute(sa.text(_COPY_RELEASES))
     text, at = db.execute(sa.text("SELECT capacity, created_at FROM ledger")).one()
