@@ -56,10 +56,12 @@ def install_guards(connection: Connection) -> None:
     Guarantees:
         Refused to everybody, the owner included: to delete a row, other than an approval; to change a row of the audit
         log, a layout or a release; to change a capacity; to change what a claim asked for, or to take a step back in
-        its life. On PostgreSQL also: an event that does not continue the hash chain, a block that is not as its layout
-        says, consumed or an unlocked share that falls, sums beyond a capacity, arming without the approval that the
-        settings ask for, a release that no armed or spent claim paid for, a claim out of number. And, to all but the
-        owner: to arm a claim by hand, without charging its blocks, and to make one that is spent as it is made.
+        its life; to give it a vector over another, or before it is paid. On PostgreSQL also: an event that does not
+        continue the hash chain, a block that is not as its layout says, consumed or an unlocked share that falls, sums
+        beyond a capacity, arming without the approval that the settings ask for, a release that no armed or spent claim
+        paid for, a claim out of number, or one that begins in a state in which none begins, or with a vector. And, to
+        all but the owner: to arm a claim by hand, without charging its blocks, and to make one that is spent as it is
+        made.
 
     Args:
         connection: to the ledger's tables, which stand in the default schema of the connection.

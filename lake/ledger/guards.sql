@@ -236,7 +236,7 @@ BEGIN
 END $$;
 
 -- Claims are numbered without a gap: the number is filled in, or checked. Whoever owns the ledger may set budget aside; a
--- claim of others begins waiting or reserved.
+-- claim of others begins waiting or reserved. None begins with a vector.
 CREATE OR REPLACE FUNCTION {schema}.guard_begin() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

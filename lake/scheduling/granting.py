@@ -13,6 +13,7 @@ from lake.scheduling.problem import Fits, Ints, Supply, Waiting, enough, grouped
 __all__ = ["grant_in_order", "sums"]
 
 _CHUNK = 4096
+_DENSE = 4  # so many groups, or fewer, for each row
 
 Rows = list[list[int]]
 
@@ -52,11 +53,13 @@ def sums(group: Ints, amounts: Ints) -> tuple[Ints, Ints, Ints]:
     Returns:
         the groups there are, ascending; the place of every row's group among them; their sums, (G, A).
     """
-    counts = np.bincount(group)
-    groups = np.flatnonzero(counts)
-    place = (np.cumsum(counts > 0) - 1)[group]
-    starts = np.cumsum(counts[groups]) - counts[groups]
-    return groups, place, np.add.reduceat(amounts[grouped(group)], starts, axis=0)
+    if int(group.max(initial=0)) < _DENSE * len(group):  # to count takes less than to sort
+        there = np.bincount(group) > 0
+        groups, place = np.flatnonzero(there), (np.cumsum(there) - 1)[group]
+    else:
+        groups, place = np.unique(group, return_inverse=True)
+    counts = np.bincount(place, minlength=len(groups))
+    return groups, place, np.add.reduceat(amounts[grouped(place)], np.cumsum(counts) - counts, axis=0)
 
 
 def _chunk_grants(supply: Supply, available: Ints, waiting: Waiting, claims: Ints) -> Ints:

@@ -75,13 +75,14 @@ def made_by_sqlite(path: Path, version: int) -> None:
 
 
 def made_on_server(address: str, schema: str, revision: str) -> None:
-    """A schema as the migrations up to a revision make it; no such version ever ran on a server."""
+    """A schema as the migrations up to a revision make it; none older than 0003 ever ran on a server."""
     engine = create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         connection.exec_driver_sql(f"SET LOCAL search_path TO {schema}")
-        command.upgrade(config_for(connection), revision)
+        command.upgrade(config_for(connection), min(revision, "0002"))
         for statement in _ROWS.replace("x'", r"'\x").split(";\n"):
             if statement.strip():
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        command.upgrade(config_for(connection), revision)
     engine.dispose()

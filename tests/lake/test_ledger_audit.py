@@ -6,19 +6,22 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from benchmarks._postgres import PostgresServer
-from dp.accounting.budget import Budget, PureDP, RenyiDP
+from dp.accounting.budget import ZCDP, ApproxDP, Budget, PureDP, RenyiDP, budget_to_json, summed
 from lake.blocks import TIME, Blocks
 from lake.errors import LedgerBehind, LedgerError
 from lake.ledger import Head, Ledger, Steward
 from lake.ledger.audit import BY_HAND
+from lake.ledger.balances import made_block
 from lake.ledger.heads import PeerHead
 from lake.ledger.postgres import PostgresStore, is_address
+from lake.ledger.rows import Request
 from lake.ledger.schema import METADATA
 from lake.ledger.store import GENESIS, chained
 from lake.scheduling import DPF, ByArrivals
@@ -134,6 +137,22 @@ def test_an_event_is_written_in_one_way(ledger: Ledger) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "price", [PureDP("2/16"), ZCDP("1/8"), ApproxDP("1/8", "1e-9"), RenyiDP({10: "1/8", 2: "1/3"})]
+)
+def test_it_names_the_blocks_of_a_claim_in_order_whatever_their_names(tmp_path: Path, price: Budget) -> None:
+    names = ["z", "\u00e9\u2028", 'a"\\', "b"]  # by hand a block can be given any
+    with Ledger.create(tmp_path / "ledger", capacity=summed([(price, 8)], price)) as ledger:
+        with ledger.books() as books:
+            for name in names:
+                made_block(books.tx, name, "", ledger.capacity, Fraction(1))
+            demand = {name: summed([(price, 1 + place % 3)], price) for place, name in enumerate(names)}
+            books.reserve(Request("several", 60.0, demand))
+        event = ledger.events()[-1]
+    assert event.event == json.dumps(event.fields, sort_keys=True)
+    assert event.fields["demand"] == {name: budget_to_json(amount) for name, amount in demand.items()}
+
+
 def test_nothing_secret_is_in_the_log(ledger: Ledger) -> None:
     assert not [event for event in ledger.events() if "secret" in event.event]
 
@@ -151,6 +170,7 @@ def test_of_a_ledger_of_renyi_orders_too(new_place: Place, clock: Clock) -> None
     """Where an order is used up its amount is negative, in tables and in events."""
     with Ledger.create(new_place(), capacity=RenyiDP({2: 1, 8: "0.1"}), clock=clock) as ledger:
         everything_happens(ledger, clock, lambda amount: RenyiDP({2: amount, 8: amount}))
+        test_an_event_is_written_in_one_way(ledger)
         assert ledger.verify() == ledger.head()
 
 

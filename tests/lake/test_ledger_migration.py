@@ -331,7 +331,7 @@ def layout_on_server(server: PostgresServer, database: str, schema: str) -> list
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0004"])
 def test_an_older_ledger_on_a_server_is_refused_until_its_owner_migrates_it(
     postgres: PostgresServer, database: str, revision: str
 ) -> None:

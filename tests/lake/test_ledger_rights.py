@@ -595,6 +595,17 @@ def test_the_steps_of_a_claim_in_a_file_are_these_and_no_others(tmp_path: Path) 
     assert taken == steps | {("armed", "spent")} | {(state, state) for state in STATES}
 
 
+def test_no_claim_in_a_file_begins_with_a_vector_that_is_not_paid(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "ledger", capacity=PureDP(1)) as ledger:
+        asked(ledger, "one", PureDP("1/2"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "ledger", isolation_level=None)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(claims)")]
+        changed = {"number": "2", "request_id": "'two'", "noised": "x'00'"}
+        values = ", ".join(changed.get(column, column) for column in columns)
+        with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+            connection.execute(f"INSERT INTO claims SELECT {values} FROM claims")
+
+
 def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
     Ledger.create(tmp_path / "ledger", capacity=PureDP(1)).close()
     for path in tmp_path.iterdir():

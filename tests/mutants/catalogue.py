@@ -669,8 +669,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "a claim is deducted where it fits",
         (12,),
         "dp/accounting/budget.py",
-        "left = {name: amount - amounts[name] for",
-        "left = {name: max(amount - amounts[name], Fraction(0)) for",
+        "left = {name: amount - part if",
+        "left = {name: max(amount - part, Fraction(0)) if",
         ("tests/dp/accounting/test_renyi.py",),
     ),
     Mutant(
