@@ -118,12 +118,13 @@ class Books:
         """Whether every block has so much unlocked."""
         return not self.accounts.lacking(demand, lambda state: state.unlocked)
 
-    def grant(self, granted: Sequence[tuple[int, Demand]]) -> None:
+    def grant(self, numbers: Sequence[int], demands: Iterable[Demand]) -> None:
         """waiting -> reserved, of claims by their numbers; the caller acquires what they demand, all together."""
-        grant_claims(self.tx, (number for number, _ in granted))
+        grant_claims(self.tx, numbers)
         said = once_each(_demand_said)
         self.tx.record_said(
-            f'"claim": {number}, "demand": {said(demand)}, "event": "reserved"' for number, demand in granted
+            f'"claim": {number}, "demand": {said(demand)}, "event": "reserved"'
+            for number, demand in zip(numbers, demands, strict=True)
         )
 
     def fail(self, row: ClaimRow, why: str) -> ClaimRow:

@@ -79,8 +79,7 @@ def _elapsed(books: Books, state: BlockState) -> int:
 
 def _grant(books: Books, queue: _Queue, granted: Ints) -> None:
     """Grant all of these, and add up once what each block gives."""
-    numbers, demands = queue.number[granted].tolist(), [queue.demands[i] for i in queue.which[granted].tolist()]
-    books.grant(list(zip(numbers, demands, strict=True)))
+    books.grant(queue.number[granted].tolist(), (queue.demands[i] for i in queue.which[granted].tolist()))
     total = queue.total(granted)
     assert books.fits(total)  # the scheduler counts in grains; this counts exactly
     books.accounts.acquire(total)

@@ -61,6 +61,7 @@ START = select(
 )
 """What `Transaction.start` reads."""
 _JSON = json.JSONEncoder(sort_keys=True)
+_MANY = 500
 _APPEND = insert(audit).values({column: bindparam(column.name) for column in audit.columns})
 
 
@@ -263,12 +264,16 @@ class Transaction:
 
     def _append(self, events: Iterable[str]) -> None:
         sequence, digest = self.start.head.sequence, self.start.head.hash
-        lines = []
+        lines: list[Parameters] = []
         for event in events:
             sequence, digest = sequence + 1, chained(digest, event)
             lines.append({"at": self.now, "event": event, "sequence": sequence, "hash": digest})
+            if len(lines) == _MANY:  # of more at once Python's garbage collection would look through all that there is
+                self._runner.write(_APPEND, lines, None)
+                lines = []
         self.start.head = Head(sequence, digest)
-        self._runner.write(_APPEND, lines, None)
+        if lines:
+            self._runner.write(_APPEND, lines, None)
 
 
 def unruly(name: str) -> LedgerError:
