@@ -81,7 +81,8 @@ def test_a_used_up_day_at_one_party_stops_the_run_at_all(
         pytest.raises(dp.SparkMpcError, match=r"remaining epsilon=9\.5.*days/2026-03-02"),
     ):
         count(spark, tables, ledgers, FIRST_TWO)
-    assert [set(consumed(ledger).values()) for ledger in ledgers.values()] == [{dp.PureDP(0)}] * 3
+    # whoever hears of the refusal early has not made the days yet
+    assert all(set(consumed(ledger).values()) <= {dp.PureDP(0)} for ledger in ledgers.values())
 
 
 def test_a_claim_at_each_party_pays_for_a_joint_query(
