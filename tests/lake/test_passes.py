@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -128,3 +130,29 @@ def test_no_claim_is_granted_twice(visits: Ledger) -> None:
     ):
         run_pass(books, Settings(Told(lambda waiting: [3, 5, 3])))  # type: ignore[arg-type]
     assert [row.state for row in waiting_or_reserved(visits)] == ["waiting"] * CLAIMS
+
+
+@pytest.mark.parametrize("collects", [True, False])
+@pytest.mark.parametrize("likes", [[3, 5], [3, 5, 3]], ids=["granted", "undone"])
+def test_garbage_is_collected_after_a_pass_if_it_was_before(visits: Ledger, collects: bool, likes: list[int]) -> None:
+    meanwhile = []
+
+    def looks(waiting: Waiting) -> list[int]:
+        meanwhile.append(gc.isenabled())
+        return likes
+
+    try:
+        with contextlib.suppress(LedgerError), queue(visits) as (books, _):
+            if not collects:
+                gc.disable()
+            run_pass(books, Settings(Told(looks)))  # type: ignore[arg-type]
+        assert (meanwhile, gc.isenabled()) == ([False], collects)
+    finally:
+        gc.enable()
+
+
+def test_a_pass_leaves_no_garbage_for_each_claim(visits: Ledger) -> None:
+    with queue(visits) as (books, _):
+        gc.collect()
+        run_pass(books, Settings(Told(lambda waiting: [3, 5, 8])))  # type: ignore[arg-type]
+        assert gc.collect() < CLAIMS  # some other thread may leave a little
