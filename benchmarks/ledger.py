@@ -24,7 +24,7 @@ from dp.accounting.budget import PureDP
 from dp.accounting.ledger import Claim, new_request_id
 from lake.ledger import Ledger
 
-__all__ = ["run"]
+__all__ = ["check_totals", "run", "store_records"]
 
 _PROCESSES = 8
 _SECONDS = 2.0  # of a turn: short, as a shared machine's speed drifts
@@ -39,18 +39,29 @@ def run(quick: bool) -> Iterator[dict[str, object]]:
     turns = 3 if quick else 30
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ledgers-")))
-        yield from _records("sqlite", str(folder / "ledger"), str(folder / "bare"), turns)
+        yield from store_records("sqlite", str(folder / "ledger"), str(folder / "bare"), turns)
         try:
             server = stack.enter_context(PostgresServer())
         except NoPostgres as error:
             yield {"case": "postgresql", "seconds": 0.0, "skipped": str(error)}
         else:
             address = server.url(server.create_database())
-            yield from _records("postgresql", address, address, turns)
+            yield from store_records("postgresql", address, address, turns)
     yield from pass_records(quick)
 
 
-def _records(store: str, where: str, bare: str, turns: int) -> Iterator[dict[str, object]]:
+def store_records(store: str, where: str, bare: str, turns: int) -> Iterator[dict[str, object]]:
+    """What eight processes do on one store.
+
+    Args:
+        store: its name in the records.
+        where: address of a ledger, which is made.
+        bare: where the bare row is made.
+        turns: of two seconds, of each case.
+
+    Raises:
+        AssertionError: the totals are not what was done.
+    """
     capacity = PureDP(1)
     Ledger.create(where, capacity=capacity).close()
     with closing(BareRow(bare)) as row:
@@ -60,7 +71,7 @@ def _records(store: str, where: str, bare: str, turns: int) -> Iterator[dict[str
         for _ in range(turns):
             for case in _STATEMENTS:
                 done[case] += crew.work(case)
-    _check(where, bare, done)
+    check_totals(where, bare, done)
     # each process ends its last piece of a turn when the time is over, some after a long wait for a lock
     in_time = {case: count - turns * _PROCESSES for case, count in done.items()}
     for case, transactions in _STATEMENTS.items():
@@ -78,8 +89,12 @@ def _records(store: str, where: str, bare: str, turns: int) -> Iterator[dict[str
         }
 
 
-def _check(where: str, bare: str, done: Mapping[str, int]) -> None:
-    """Nothing lost, nothing twice: to the last fraction."""
+def check_totals(where: str, bare: str, done: Mapping[str, int]) -> None:
+    """Nothing lost, nothing twice: to the last fraction.
+
+    Raises:
+        AssertionError: otherwise.
+    """
     with Ledger.open(where) as ledger:
         balance, rows = ledger.balance(), len(ledger.entries())
     with closing(BareRow(bare)) as row:

@@ -91,7 +91,7 @@ class BlockState:
 
     @property
     def retired(self) -> bool:
-        """Whether nothing is left: its data is out of reach for good."""
+        """Whether nothing is left: no noised release can be paid of it any more (an exact opening takes no budget)."""
         amounts = self.left.amounts
         rooms = (amount > 0 for name, amount in amounts.items() if name != "delta")
         return not any(rooms)

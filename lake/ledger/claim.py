@@ -61,9 +61,10 @@ def _granted(ledger: Payer, row: ClaimRow) -> ClaimRow:
         pause = min(pause * 1.5, _SLOWEST_LOOK_SECONDS)
         row = ledger.poll(row.number)
     if row.state != "reserved":
-        asked, blocks = most_of(row.request.demand), len(row.request.demand)
+        asked, (first, *others) = most_of(row.request.demand), row.request.demand
+        where = f"{first} and {len(others)} more block(s)" if others else first
         raise BudgetExceeded(
-            f"asked {asked} on {blocks} block(s), not granted within {row.request.timeout_seconds:g} s on ledger"
+            f"asked {asked} of {where}, not granted within timeout_seconds={row.request.timeout_seconds:g} on ledger"
             f" {ledger.ledger_id}: ask for less, wait longer, or ask its steward"
         )
     return row

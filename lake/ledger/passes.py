@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import Text, bindparam, cast, func, select, update
 
 from dp.accounting.budget import Budget, RenyiDP, summed
-from lake.ledger.balances import Accounts, BlockState, Demand
+from lake.ledger.balances import Accounts, Demand
 from lake.ledger.books import Books
 from lake.ledger.rows import read_demands
 from lake.ledger.schema import claims, ledger
@@ -78,7 +78,7 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
         state = books.accounts.of(name)
         if state.share == 1:
             continue  # nothing is locked
-        elapsed = _elapsed(books, state)
+        elapsed = _milliseconds(state.shared_at, unlocking.counts_until(books.tx.now))
         share = unlocking.after_time(state.share, elapsed)
         for _ in range(arrivals):
             share = unlocking.after_arrival(share)
@@ -87,15 +87,18 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
 
 
 def settle_time(books: Books, settings: Settings) -> None:
-    """Count the time until now under these settings, for every block: what follows is counted under others."""
+    """Count the time until now under these settings, for every block, also that of a period which is not over: what
+    follows is counted under others.
+    """
     for state in books.accounts.all():
-        share = settings.scheduler.unlocking.after_time(state.share, _elapsed(books, state))
+        elapsed = _milliseconds(state.shared_at, books.tx.now)
+        share = settings.scheduler.unlocking.after_time(state.share, elapsed)
         books.accounts.unlock(state.name, share, max(books.tx.now, state.shared_at))
 
 
-def _elapsed(books: Books, state: BlockState) -> int:
-    """Milliseconds since its share was brought up to date; none if the clock was set back."""
-    return max(int((books.tx.now - state.shared_at) * 1000), 0)
+def _milliseconds(since: float, until: float) -> int:
+    """What passed from one time to another; nothing if the clock was set back."""
+    return max(int((until - since) * 1000), 0)
 
 
 def _grant(books: Books, queue: _Queue, granted: Ints) -> None:

@@ -16,7 +16,7 @@ from lake.ledger.audited import AuditedLedger
 from lake.ledger.balances import BlockState
 from lake.ledger.books import Books, open_books
 from lake.ledger.layouts import Layout, layouts_of, make_due
-from lake.ledger.rows import ClaimRow, all_claims, claims_within, open_claims, resumable_claim
+from lake.ledger.rows import ClaimRow, all_claims, claims_within, demand_text, open_claims, resumable_claim
 from lake.ledger.schema import WHOLE, claims, ledger, releases
 from lake.ledger.settings import Settings, read_settings
 from lake.ledger.store import Store
@@ -107,8 +107,15 @@ class LedgerView(AuditedLedger):
             return [row.entry() for row in rows]
 
     def export_rows(self) -> list[dict[str, str]]:
-        """Every claim as text fields; the price becomes "kind" and one exact fraction for each of its amounts."""
-        return [{"ledger_id": self.ledger_id, **_exported(entry)} for entry in self.entries()]
+        """Every claim as text fields, with exact fractions.
+
+        The price becomes "kind" and one field for each of its amounts: the greatest that it asks of any of its blocks.
+        What it asked of each is "demand", and what it holds of each, or has spent, is "held", as JSON: one budget for
+        every block, or {"each": {block: budget}}. A claim that was paid out of another has that one's number as
+        "parent", and the other holds as much less.
+        """
+        with self.books() as books:
+            return [{"ledger_id": self.ledger_id, **_exported(row)} for row in all_claims(books.tx)]
 
     def within(self, number: int) -> list[ClaimRow]:
         """The claims that were paid out of another, oldest first."""
@@ -151,9 +158,13 @@ class LedgerView(AuditedLedger):
             books.accounts.save()
 
 
-def _exported(entry: Entry) -> dict[str, str]:
+def _exported(row: ClaimRow) -> dict[str, str]:
+    entry = row.entry()
     fields: Mapping[str, object] = {**vars(entry), "blocks": " ".join(entry.blocks)}
     return {
         **{name: str(value) for name, value in fields.items() if name != "price"},
+        "parent": "" if row.request.parent is None else str(row.request.parent),
+        "demand": demand_text(row.request.demand),
+        "held": demand_text(row.held),
         **budget_to_json(entry.price),
     }

@@ -19,16 +19,21 @@ _SCHEDULERS: dict[str, type[FirstComeFirstServed | RoundRobin | DPF | DPack]] = 
 _OPTIONS = {DPack.name: "recompute_every"}
 
 
-def _at_once(value: object) -> Unlocking:
-    if value is not True:
-        raise InvalidArgument("at_once", value, 'write {"at_once": true}')
+def _at_once(at_once: object) -> Unlocking:
+    if at_once is not True:
+        raise InvalidArgument("at_once", at_once, 'write {"at_once": true}')
     return AtOnce()
 
 
-_UNLOCKINGS: dict[str, Callable[..., Unlocking]] = {
-    "at_once": _at_once,
-    "arrivals": ByArrivals,
-    "lifetime_seconds": ByTime,
+def _by_arrivals(arrivals: int) -> Unlocking:
+    return ByArrivals(arrivals)
+
+
+# By the fields that each has, of which the first must be there.
+_UNLOCKINGS: dict[tuple[str, ...], Callable[..., Unlocking]] = {
+    ("at_once",): _at_once,
+    ("arrivals",): _by_arrivals,
+    ("lifetime_seconds", "period_seconds"): ByTime,
 }
 
 
@@ -66,13 +71,14 @@ def _unlocking_to_json(unlocking: Unlocking) -> dict[str, object]:
     if isinstance(unlocking, ByArrivals):
         return {"arrivals": unlocking.claims}
     if isinstance(unlocking, ByTime):
-        return {"lifetime_seconds": unlocking.lifetime_seconds}
+        period = {"period_seconds": unlocking.period_seconds} if unlocking.period_seconds else {}
+        return {"lifetime_seconds": unlocking.lifetime_seconds, **period}
     return {"at_once": True}
 
 
 def _unlocking_from_json(settings: object) -> Unlocking:
-    if not isinstance(settings, Mapping) or len(settings) != 1 or not settings.keys() <= _UNLOCKINGS.keys():
-        remedy = 'write {"at_once": true}, {"arrivals": 175} or {"lifetime_seconds": 86400}'
-        raise InvalidArgument("unlocking", settings, remedy)
-    ((kind, value),) = settings.items()
-    return _UNLOCKINGS[kind](value)
+    for fields, rule in _UNLOCKINGS.items():
+        if isinstance(settings, Mapping) and {fields[0]} <= settings.keys() <= set(fields):
+            return rule(**settings)
+    remedy = 'write {"at_once": true}, {"arrivals": 175} or {"lifetime_seconds": 86400, "period_seconds": 600}'
+    raise InvalidArgument("unlocking", settings, remedy)

@@ -22,8 +22,15 @@ class Unlocking(Protocol):
     """A rule by which blocks unlock.
 
     Guarantees:
-        Both methods return a share in [share, 1], and depend on nothing but their arguments.
+        Shares that come out are in [share, 1], and all depends on nothing but the arguments.
     """
+
+    def counts_until(self, now: float) -> float:
+        """The moment until which time counts when somebody looks, at most now.
+
+        Args:
+            now: seconds since the epoch.
+        """
 
     def after_arrival(self, share: Fraction) -> Fraction:
         """The unlocked share after one more claim arrived that demands something of the block.
@@ -47,6 +54,9 @@ class Unlocking(Protocol):
 @dataclass(frozen=True)
 class AtOnce:
     """A block is open from its first moment, and from the moment in which this rule is chosen."""
+
+    def counts_until(self, now: float) -> float:
+        return now
 
     def after_arrival(self, share: Fraction) -> Fraction:
         return _WHOLE
@@ -78,6 +88,9 @@ class ByArrivals:
     def __post_init__(self) -> None:
         _require_count("arrivals", self.claims, "175")
 
+    def counts_until(self, now: float) -> float:
+        return now
+
     def after_arrival(self, share: Fraction) -> Fraction:
         return min(_WHOLE, share + Fraction(1, self.claims))
 
@@ -95,18 +108,25 @@ class ByTime:
 
     Args:
         lifetime_seconds: L, in whole seconds, >= 1.
+        period_seconds: T, in whole seconds: what a period unlocks is there when it ends, in all blocks at once, so that
+            those who came meanwhile compete for it. Periods begin with the epoch. 0: every moment unlocks its part.
 
     Raises:
-        InvalidArgument: not a whole number >= 1.
+        InvalidArgument: L is not a whole number >= 1, or T not one >= 0.
 
     Source:
         DPF-T: Luo et al. 2021 (PrivateKube, OSDI), section 4.
     """
 
     lifetime_seconds: int
+    period_seconds: int = 0
 
     def __post_init__(self) -> None:
         _require_count("lifetime_seconds", self.lifetime_seconds, "86400")
+        _require_count("period_seconds", self.period_seconds, "600", least=0)
+
+    def counts_until(self, now: float) -> float:
+        return int(now) // self.period_seconds * self.period_seconds if self.period_seconds else now
 
     def after_arrival(self, share: Fraction) -> Fraction:
         return share
@@ -116,12 +136,18 @@ class ByTime:
         return min(_WHOLE, share + Fraction(elapsed_milliseconds, 1000 * self.lifetime_seconds))
 
     def __str__(self) -> str:
-        return f"a block unlocks over {self.lifetime_seconds:,} second{'s'[: self.lifetime_seconds > 1]}"
+        whole = f"a block unlocks over {_seconds(self.lifetime_seconds)}"
+        return f"{whole}, every {_seconds(self.period_seconds)}" if self.period_seconds else whole
 
 
-def _require_count(parameter: str, value: object, example: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidArgument(parameter, value, f"give a whole number above zero, such as {example}")
+def _seconds(count: int) -> str:
+    return f"{count:,} second{'s'[: count > 1]}"
+
+
+def _require_count(parameter: str, value: object, example: str, least: int = 1) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        above = "above zero" if least else "not below zero"
+        raise InvalidArgument(parameter, value, f"give a whole number {above}, such as {example}")
 
 
 def _require_elapsed(milliseconds: int) -> None:

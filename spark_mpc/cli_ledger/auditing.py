@@ -16,6 +16,8 @@ from spark_mpc.cli_ledger.common import WHERE, told
 
 __all__ = ["export", "mirror", "verify"]
 
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+
 
 @click.command()
 @WHERE
@@ -23,7 +25,10 @@ __all__ = ["export", "mirror", "verify"]
 @click.option("--audit", is_flag=True, help="The audit log instead, one JSON object a line, each with its hash.")
 @told
 def export(path: str, form: str, audit: bool) -> None:
-    """Write every claim of the ledger PATH as CSV, or as one JSON object a line; amounts are exact."""
+    """Write every claim of the ledger PATH as CSV, or as one JSON object a line; amounts are exact.
+
+    In CSV, text of others that a spreadsheet would take for a formula begins with an apostrophe.
+    """
     with Ledger.open(path) as opened:
         text = _audit_log(opened) if audit else _FORMATS[form](opened.export_rows())
     click.echo(text, nl=False)
@@ -59,10 +64,14 @@ def _audit_log(ledger: Ledger) -> str:
 def _csv(rows: Sequence[dict[str, str]]) -> str:
     text = io.StringIO()
     if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _no_formula(value: str) -> str:
+    return f"'{value}" if value.startswith(_FORMULA_BEGINS) else value
 
 
 def _json_lines(rows: Sequence[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ import click
 from lake.blocks import Blocks
 from lake.ledger import Ledger, Steward
 from lake.ledger.postgres import PostgresStore, is_address
-from lake.scheduling import scheduler_from_json
+from lake.scheduling import AtOnce, scheduler_from_json
 from spark_mpc.cli_ledger.common import WHERE, capacity_like, stated, told
 
 __all__ = ["create", "grant", "lay_out", "migrate", "schedule"]
@@ -60,17 +60,24 @@ def lay_out(
 @click.argument("scheduler", type=click.Choice(["fcfs", "round-robin", "dpf", "dpack"]))
 @click.option("--arrivals", type=int, metavar="N", help="Each claim that arrives unlocks 1/N of its blocks.")
 @click.option("--lifetime", type=int, metavar="SECONDS", help="Blocks unlock evenly over so many seconds.")
+@click.option("--period", type=int, metavar="SECONDS", help="With --lifetime: a part at a time, every so many seconds.")
 @told
-def schedule(path: str, scheduler: str, arrivals: int | None, lifetime: int | None) -> None:
-    """Choose who is granted when claims compete for the ledger PATH, from now on. Without an option blocks are open."""
-    given = {"arrivals": arrivals, "lifetime_seconds": lifetime}
+def schedule(path: str, scheduler: str, arrivals: int | None, lifetime: int | None, period: int | None) -> None:
+    """Choose who is granted when claims compete for the ledger PATH, from now on.
+
+    Without an option blocks are open, also those that are there already. What is unlocked stays unlocked.
+    """
+    if (arrivals is not None and lifetime is not None) or (period is not None and lifetime is None):
+        raise click.UsageError("give --arrivals, or --lifetime (and then --period, if you like), or neither")
+    given = {"arrivals": arrivals, "lifetime_seconds": lifetime, "period_seconds": period}
     unlocking: dict[str, object] = {kind: value for kind, value in given.items() if value is not None}
-    if len(unlocking) > 1:
-        raise click.UsageError("give --arrivals, or --lifetime, or neither")
     chosen = scheduler_from_json({"scheduler": scheduler, "unlocking": unlocking or {"at_once": True}})
     with Ledger.open(path) as opened:
         Steward(opened).schedule(chosen)
         click.echo(f"{opened.name}: {chosen}")
+        unlocked = sum(state.share == 1 for state in opened.blocks())
+        if unlocked and chosen.unlocking != AtOnce():
+            click.echo(f"blocks that are wholly unlocked already, and stay so: {unlocked}")
 
 
 @click.command()

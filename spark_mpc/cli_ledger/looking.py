@@ -47,8 +47,12 @@ def blocks(path: str, layout: str | None) -> None:
     """Show what every block of the ledger PATH has left. In the bars: # consumed, + acquired, . unlocked, - locked."""
     with Ledger.open(path) as opened:
         states = [state for state in opened.blocks() if layout in (None, state.layout)]
+        names = [one.rule.name for one in opened.layouts()]
+    if not states and layout not in names:
+        there = f"its layouts are {', '.join(names)}" if names else "it has none: spark-mpc ledger lay-out makes one"
+        raise click.UsageError(f"the ledger has no layout {layout!r}: {there}")
     if not states:
-        raise click.UsageError(f"no block of a layout {layout!r} was made yet")
+        raise click.UsageError(f"no block of layout {layout!r} was made yet: the first claim on one makes it")
     click.echo(block_table(states))
 
 

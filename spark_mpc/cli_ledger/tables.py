@@ -81,8 +81,11 @@ def bar(state: BlockState) -> str:
     """Ten cells of a block: # consumed, + acquired, . unlocked, - locked; of the amount that is fullest.
 
     A Renyi budget shows the order that has most room. Cells are rounded up from the left: what is used a little shows.
+    A block that never had anything to give is locked.
     """
     used, parts = _used(state), ("consumed", "acquired", "unlocked")
+    if not used:
+        return "-" * _BAR_CELLS
     name = min(used, key=used.__getitem__) if isinstance(state.capacity, RenyiDP) else max(used, key=used.__getitem__)
     text, total, capacity = "", Fraction(0), state.capacity.amounts[name]
     for cell, part in zip("#+.", parts, strict=True):
@@ -134,5 +137,6 @@ def _rule(layout: Layout) -> str:
 
 def _scheduler(settings: Settings) -> str:
     written = scheduler_to_json(settings.scheduler)
-    ((kind, value),) = written["unlocking"].items()  # type: ignore[attr-defined]
-    return f"{written['scheduler']}" + ("" if kind == "at_once" else f", {kind.replace('_', ' ')} {value}")
+    unlocking: Mapping[str, object] = written["unlocking"]  # type: ignore[assignment]
+    numbers = [f"{kind.replace('_', ' ')} {value}" for kind, value in unlocking.items() if value is not True]
+    return ", ".join([str(written["scheduler"]), *numbers])

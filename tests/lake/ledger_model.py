@@ -14,7 +14,9 @@ from benchmarks._ledger_audit import Amounts
 from dp.errors import BudgetExceeded, InvalidArgument
 from lake.errors import ApprovalNeeded, ClaimLost, LeaseExpired, LedgerError
 
-__all__ = ["Asked", "Model", "Refusal"]
+__all__ = ["PERIOD_SECONDS", "Asked", "Model", "Refusal"]
+
+PERIOD_SECONDS = 7
 
 Refusal = type[Exception] | None
 
@@ -69,7 +71,7 @@ class Model:
         capacity: of the whole.
         any_order: whether one amount that fits is enough, as for Renyi budgets.
         now: seconds since the epoch.
-        unlocking: ("at once", 0), ("arrivals", N) or ("time", L).
+        unlocking: ("at once", 0), ("arrivals", N), ("time", L), or ("periods", L) of PERIOD_SECONDS each.
         leaves_nobody: whether the scheduler grants all that fits.
         starts: of the blocks that are laid out, when each begins.
         laid_out_at: when they were.
@@ -239,7 +241,7 @@ class Model:
     def schedule(self, unlocking: tuple[str, int], *, leaves_nobody: bool) -> Refusal:
         """Another scheduler, from now on."""
         self.look()
-        self._unlock(self.blocks, arrivals=0)  # the time until now counts under the rule that ends
+        self._unlock(self.blocks, arrivals=0, until=self.now)  # the time until now counts under the rule that ends
         for block in self.blocks.values():
             block.shared_at = max(block.shared_at, self.now)
         self.unlocking, self.leaves_nobody = unlocking, leaves_nobody
@@ -312,10 +314,12 @@ class Model:
         self.claims[len(self.claims) + 1] = claim
         return None
 
-    def _unlock(self, names: Mapping[str, object], *, arrivals: int) -> None:
+    def _unlock(self, names: Mapping[str, object], *, arrivals: int, until: float | None = None) -> None:
+        if until is None:
+            until = self.now - self.now % PERIOD_SECONDS if self.unlocking[0] == "periods" else self.now
         for name in names:
             block = self.blocks[name]
-            milliseconds = max(int((self.now - block.shared_at) * 1000), 0)
+            milliseconds = max(int((until - block.shared_at) * 1000), 0)
             share = min(block.share + self._opened(milliseconds, arrivals), Fraction(1))
             if share > block.share:
                 block.share = share
@@ -328,6 +332,7 @@ class Model:
             "at once": Fraction(1),
             "arrivals": Fraction(arrivals, max(number, 1)),
             "time": Fraction(milliseconds, 1000 * max(number, 1)),
+            "periods": Fraction(milliseconds, 1000 * max(number, 1)),
         }[rule]
 
     def _pass(self, states: Mapping[int, str]) -> None:

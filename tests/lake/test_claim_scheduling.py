@@ -99,6 +99,40 @@ def test_time_unlocks_evenly_however_often_somebody_looks(visits: Ledger, clock:
     assert parts(visits, DAY) == ("0", "0", "1", "0")
 
 
+def test_a_period_unlocks_when_it_ends_and_who_came_meanwhile_competes(visits: Ledger, clock: Clock) -> None:
+    """T of DPF-T and DPack. Without it the first is granted once there is enough, and the second not."""
+    clock.now = clock.now // 100 * 100 + 160
+    Steward(visits).schedule(DPF(ByTime(1000, period_seconds=100)))
+    visits.remaining((DAY,))  # makes the day
+    made = share(visits, DAY)
+    large, small = (
+        asked(visits, str(parts), str(made + Fraction(parts, 1000)), timeout_seconds=1e6, lease_seconds=1e6)
+        for parts in (20, 10)
+    )
+    clock.now += 39
+    assert [visits.poll(row.number).state for row in (large, small)] == ["waiting", "waiting"]
+    assert share(visits, DAY) == made
+    clock.now += 1
+    assert [visits.poll(row.number).state for row in (large, small)] == ["waiting", "reserved"]
+    assert share(visits, DAY) == made + Fraction(40, 1000)
+    clock.now += 250
+    visits.poll(large.number)
+    assert share(visits, DAY) == made + Fraction(240, 1000)
+
+
+def test_a_change_counts_the_time_of_a_period_that_is_not_over(visits: Ledger, clock: Clock) -> None:
+    """So that nobody loses it, whatever is chosen next."""
+    clock.now = clock.now // 100 * 100 + 110
+    steward = Steward(visits)
+    steward.schedule(DPF(ByTime(1000, period_seconds=100)))
+    visits.remaining((DAY,))  # makes the day
+    made = share(visits, DAY)
+    for number, chosen in enumerate((ByTime(1000, period_seconds=7), ByTime(1000, period_seconds=9000), ByTime(1000))):
+        clock.now += 33
+        steward.schedule(DPF(chosen))
+        assert share(visits, DAY) == made + Fraction(33 * (number + 1), 1000)
+
+
 def test_a_change_is_on_record_and_locks_nothing_again(visits: Ledger, clock: Clock) -> None:
     steward = Steward(visits)
     chosen: list[Scheduler] = [
@@ -191,6 +225,7 @@ SCHEDULERS: dict[str, Scheduler] = {
     "fcfs": FirstComeFirstServed(),
     "dpf-n": DPF(ByArrivals(12)),
     "dpf-t": DPF(ByTime(400)),
+    "dpack-t": DPack(ByTime(400, period_seconds=30)),
     "dpack": DPack(ByArrivals(9)),
     "rr": RoundRobin(ByTime(300)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -85,6 +86,19 @@ def test_its_queries_are_listed_and_exported(visits: Ledger) -> None:
         assert [row["claim_id"] for row in claim.export_rows()] == [query.claim_id]
         assert visits.poll(claim.number).request.weight == 7
     assert [(entry.owner, entry.purpose) for entry in visits.entries()][1] == ("ann", "a report")
+
+
+def test_an_auditor_sees_what_was_asked_and_is_held_of_each_block(visits: Ledger) -> None:
+    demand = {DAYS[0]: PureDP("0.2"), DAYS[1]: PureDP("0.5")}
+    with visits.claim(VISITS, TIME < "1970-01-10", demand=demand) as claim:
+        pay(claim, "p", "0.1", DAYS[0])
+        _, whole, part = visits.export_rows()
+        assert (whole["epsilon"], whole["parent"], part["epsilon"], part["parent"]) == ("1/2", "", "1/10", "2")
+        assert [json.loads(whole[name])["each"] for name in ("demand", "held")] == [
+            {DAYS[0]: {"kind": "pure", "epsilon": "1/5"}, DAYS[1]: {"kind": "pure", "epsilon": "1/2"}},
+            {DAYS[0]: {"kind": "pure", "epsilon": "1/10"}, DAYS[1]: {"kind": "pure", "epsilon": "1/2"}},
+        ]
+        assert [json.loads(part[name]) for name in ("demand", "held")] == 2 * [{"kind": "pure", "epsilon": "1/10"}]
 
 
 def test_the_amounts_of_a_claim_on_unequal_blocks(visits: Ledger) -> None:
@@ -215,7 +229,7 @@ def test_who_waited_in_vain_is_told(new_place: Place) -> None:
     where = new_place()
     with Ledger.create(where, capacity=PureDP(1), clock=Striding()) as ledger, ledger.claim(demand=PureDP("0.6")):
         with (
-            pytest.raises(BudgetExceeded, match=r"asked epsilon=0\.5 on 1 block\(s\), not granted within 3 s"),
+            pytest.raises(BudgetExceeded, match=r"asked epsilon=0\.5 of whole, not granted within timeout_seconds=3 "),
             ledger.claim(demand=PureDP("0.5"), timeout_seconds=3),
         ):
             raise AssertionError

@@ -353,6 +353,9 @@ def test_export_is_exact(ledger: Ledger) -> None:
         "blocks": "whole",
         "owner": "",
         "waits_until": "",
+        "parent": "",
+        "demand": '{"epsilon": "1/3", "kind": "pure"}',
+        "held": '{"epsilon": "1/3", "kind": "pure"}',
         "kind": "pure",
         "epsilon": "1/3",
     }

@@ -37,7 +37,7 @@ from lake.ledger.selection import Named
 from lake.ledger.sqlite import SQLiteStore
 from lake.ledger.store import Store
 from lake.scheduling import DPF, AtOnce, ByArrivals, ByTime, DPack, FirstComeFirstServed, RoundRobin, Scheduler
-from tests.lake.ledger_model import Asked, Model, Refusal
+from tests.lake.ledger_model import PERIOD_SECONDS, Asked, Model, Refusal
 from tests.tools.ledgers import Clock, Place
 
 T = TypeVar("T")
@@ -53,7 +53,12 @@ KINDS: Mapping[str, tuple[Budget, Callable[[Fraction, Fraction], Budget]]] = {
     "approximate": (ApproxDP(1, "1/100"), lambda one, other: ApproxDP(one, other / 100)),
     "renyi": (RenyiDP({2: 1, 4: "1/2", 8: 0}), lambda one, other: RenyiDP({2: one, 4: other, 8: 1})),
 }
-UNLOCKINGS = {"at once": lambda _: AtOnce(), "arrivals": ByArrivals, "time": ByTime}
+UNLOCKINGS = {
+    "at once": lambda _: AtOnce(),
+    "arrivals": ByArrivals,
+    "time": ByTime,
+    "periods": lambda lifetime: ByTime(lifetime, PERIOD_SECONDS),
+}
 SCHEDULERS: Mapping[str, Callable[..., Scheduler]] = {
     cls.name: cls for cls in (FirstComeFirstServed, RoundRobin, DPF, DPack)
 }
@@ -184,7 +189,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     def schedule(self, scheduler: str, unlocking: str, number: int) -> None:
-        parts = number * (10 if unlocking == "time" else 1)
+        parts = number * (10 if unlocking in ("time", "periods") else 1)
         chosen = SCHEDULERS[scheduler](UNLOCKINGS[unlocking](parts))
         self.both(
             lambda: Steward(self.ledger).schedule(chosen),

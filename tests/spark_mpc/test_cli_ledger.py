@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -153,6 +154,16 @@ def test_exports_are_exact_equal_and_without_secrets(used: Path) -> None:
         ("released", "1"),
     ]
     assert "noised-vector" not in as_csv.output + as_json.output
+
+
+@pytest.mark.parametrize("purpose", ['=HYPERLINK("http://x")', "+1", "-1", "@sum", "\t=1", "\r=1"])
+def test_nothing_in_a_csv_is_a_formula(path: Path, purpose: str) -> None:
+    """An analyst writes the purpose, an auditor opens the file."""
+    with Ledger.create(path, capacity=PureDP("2")) as ledger:
+        reserve(ledger, "a", "0.5", purpose=purpose)
+    (row,) = csv.DictReader(io.StringIO(run("export", path).output, newline=""))
+    assert row["purpose"].startswith("'")
+    assert json.loads(run("export", path, "--format", "json").output)["purpose"] == purpose
 
 
 @pytest.mark.slow

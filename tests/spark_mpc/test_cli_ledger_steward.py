@@ -101,7 +101,23 @@ def test_blocks_are_shown_with_a_bar(used: Path) -> None:
     assert cells[SECOND][0] == "...-------"
     of_layout = lines("blocks", used, "--layout", "visits")
     assert [line.split() for line in of_layout] == [line.split() for line in shown[:3]]
-    assert run("blocks", used, "--layout", "stays").exit_code == 2
+    unknown = run("blocks", used, "--layout", "stays")
+    assert unknown.exit_code == 2
+    assert "no layout 'stays': its layouts are visits" in unknown.output
+
+
+def test_blocks_of_a_layout_that_were_not_made_yet(path: Path) -> None:
+    with Ledger.create(path, capacity=PureDP("3")) as ledger:
+        assert "it has none: spark-mpc ledger lay-out makes one" in run("blocks", path, "--layout", "visits").output
+        Steward(ledger).lay_out(RULE, capacity=PureDP("1"))
+    assert (
+        "no block of layout 'visits' was made yet: the first claim" in run("blocks", path, "--layout", "visits").output
+    )
+
+
+def test_a_ledger_for_exact_openings_alone_has_an_empty_bar(path: Path) -> None:
+    lines("create", path, "--epsilon", "0")
+    assert lines("blocks", path)[1].split()[:2] == ["whole", "-" * 10]
 
 
 def amounts(*values: str) -> list[str]:
@@ -219,6 +235,7 @@ def test_a_layout_that_cannot_be_is_refused(path: Path, options: list[str], mess
         (["fcfs"], FirstComeFirstServed(AtOnce())),
         (["round-robin", "--arrivals", "10"], RoundRobin(ByArrivals(10))),
         (["dpf", "--lifetime", "3600"], DPF(ByTime(3600))),
+        (["dpack", "--lifetime", "3600", "--period", "60"], DPack(ByTime(3600, 60))),
         (["dpack", "--arrivals", "175"], DPack(ByArrivals(175))),
     ],
 )
@@ -229,11 +246,24 @@ def test_schedule(path: Path, options: list[str], scheduler: Scheduler) -> None:
         assert ledger.settings().scheduler == scheduler
 
 
-def test_a_block_unlocks_in_one_way(path: Path) -> None:
+def test_schedule_tells_what_is_unlocked_for_good(path: Path) -> None:
     Ledger.create(path, capacity=PureDP("3")).close()
-    result = run("schedule", path, "dpf", "--arrivals", "10", "--lifetime", "3600")
+    told = lines("schedule", path, "dpf", "--lifetime", "3600", "--period", "60")
+    assert told[1:] == ["blocks that are wholly unlocked already, and stay so: 1"]
+    assert lines("show", path)[6] == "scheduler  dpf, lifetime seconds 3600, period seconds 60"
+    assert len(lines("schedule", path, "fcfs")) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [["--arrivals", "10", "--lifetime", "3600"], ["--arrivals", "10", "--period", "60"], ["--period", "60"]]
+)
+def test_a_block_unlocks_in_one_way(path: Path, options: list[str]) -> None:
+    Ledger.create(path, capacity=PureDP("3")).close()
+    result = run("schedule", path, "dpf", *options)
     assert result.exit_code == 2
-    assert "give --arrivals, or --lifetime, or neither" in result.output
+    assert "give --arrivals, or --lifetime (and then --period, if you like), or neither" in " ".join(
+        result.output.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def reserve(
     key: str = "key",
     lease_seconds: float = 60,
     disclosure: str = "",
+    purpose: str = "a test",
 ) -> Claim:
     return ledger.reserve(
         request_id=request_id,
@@ -68,7 +69,7 @@ def reserve(
         data_version="t@3",
         release_key=key,
         run_id="run",
-        purpose="a test",
+        purpose=purpose,
         lease_seconds=lease_seconds,
         disclosure=disclosure,
     )

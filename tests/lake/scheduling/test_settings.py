@@ -40,6 +40,15 @@ KNOWN = [
         {"scheduler": "dpack", "unlocking": {"lifetime_seconds": 86400}, "recompute_every": 20},
         "DPack, a block unlocks over 86,400 seconds",
     ),
+    (
+        DPack(ByTime(86400, 600)),
+        {
+            "scheduler": "dpack",
+            "unlocking": {"lifetime_seconds": 86400, "period_seconds": 600},
+            "recompute_every": 50,
+        },
+        "DPack, a block unlocks over 86,400 seconds, every 600 seconds",
+    ),
 ]
 
 
@@ -71,6 +80,9 @@ def test_the_interval_may_be_left_out():
         ({"scheduler": "dpf", "unlocking": {"arrivals": 0}}, "arrivals"),
         ({"scheduler": "dpf", "unlocking": {"arrivals": "175"}}, "arrivals"),
         ({"scheduler": "dpf", "unlocking": {"lifetime_seconds": 0.5}}, "lifetime_seconds"),
+        ({"scheduler": "dpf", "unlocking": {"period_seconds": 5}}, "unlocking"),
+        ({"scheduler": "dpf", "unlocking": {"arrivals": 1, "period_seconds": 5}}, "unlocking"),
+        ({"scheduler": "dpf", "unlocking": {"lifetime_seconds": 9, "period_seconds": -5}}, "period_seconds"),
         ({"scheduler": "dpf", "unlocking": {"at_once": False}}, "at_once"),
         ({"scheduler": "dpf", "unlocking": {"arrivals": 1}, "recompute_every": 5}, "scheduler"),
         ({"scheduler": "dpack", "unlocking": {"arrivals": 1}, "recompute_every": 0}, "recompute_every"),

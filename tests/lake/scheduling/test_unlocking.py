@@ -14,7 +14,7 @@ from lake.scheduling import AtOnce, ByArrivals, ByTime
 RULES = st.one_of(
     st.just(AtOnce()),
     st.builds(ByArrivals, st.integers(1, 50)),
-    st.builds(ByTime, st.integers(1, 50)),
+    st.builds(ByTime, st.integers(1, 50), st.integers(0, 9)),
 )
 
 
@@ -54,6 +54,25 @@ def test_time_adds_up_however_it_is_told(parts, lifetime):
     for part in parts:
         told = ByTime(lifetime).after_time(told, part)
     assert told == ByTime(lifetime).after_time(Fraction(0), sum(parts))
+
+
+@given(RULES, st.floats(0, 1e10))
+def test_no_time_counts_before_it_has_passed(rule, now):
+    until = rule.counts_until(now)
+    assert until <= now < until + max(getattr(rule, "period_seconds", 0), 0.001)
+    assert rule.counts_until(until) == until
+
+
+def test_a_period_counts_when_it_is_over():
+    rule = ByTime(86400, period_seconds=600)
+    assert [rule.counts_until(now) for now in (599.999, 600, 601.5, 1799, 1800.25)] == [0, 600, 600, 1200, 1800]
+    assert ByTime(86400).counts_until(601.5) == 601.5
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, 0.0, True, False, "7", None])
+def test_a_period_is_a_whole_number_or_none(value):
+    with pytest.raises(InvalidArgument, match="not below zero"):
+        ByTime(3, value)
 
 
 @pytest.mark.parametrize("rule", [ByArrivals, ByTime])
