@@ -127,8 +127,8 @@ def together(demands: Sequence[tuple[Demand, int]]) -> Demand:
     return {block: summed(counts, counts[0][0]) for block, counts in sums.items()}
 
 
-def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlocked: Fraction) -> None:
-    """Write a block of which nothing is used."""
+def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, *, unlocked: Fraction, at: float) -> None:
+    """Write a block of which nothing is used, and such a share unlocked as of `at`."""
     nothing = write_budget(nothing_like(capacity))
     tx.write(
         _INSERT,
@@ -136,7 +136,7 @@ def made_block(tx: Transaction, name: str, layout: str, capacity: Budget, unlock
         layout=layout,
         capacity=write_budget(capacity),
         unlocked=str(unlocked),
-        unlocked_at=tx.now,
+        unlocked_at=at,
         acquired=nothing,
         consumed=nothing,
         created_at=tx.now,

@@ -62,9 +62,11 @@ def _granted(ledger: Payer, row: ClaimRow) -> ClaimRow:
         row = ledger.poll(row.number)
     if row.state != "reserved":
         asked, (first, *others) = most_of(row.request.demand), row.request.demand
-        where = f"{first} and {len(others)} more block(s)" if others else first
+        what = (
+            f"at most {asked} of each of {first} and {len(others)} more block(s)" if others else f"{asked} of {first}"
+        )
         raise BudgetExceeded(
-            f"asked {asked} of {where}, not granted within timeout_seconds={row.request.timeout_seconds:g} on ledger"
+            f"asked {what}, not granted within timeout_seconds={row.request.timeout_seconds:g} on ledger"
             f" {ledger.ledger_id}: ask for less, wait longer, or ask its steward"
         )
     return row

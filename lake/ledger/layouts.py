@@ -23,6 +23,7 @@ from lake.ledger.rows import Request
 from lake.ledger.schema import WHOLE, layouts
 from lake.ledger.settings import Settings
 from lake.ledger.store import Transaction
+from lake.scheduling import opened_by_time
 
 __all__ = ["Layout", "layout_named", "layouts_of", "make_due", "set_aside"]
 
@@ -116,8 +117,8 @@ def _make(books: Books, settings: Settings, layout: Layout, block: Block) -> Non
     if block.start is not None and block.start > books.tx.now:
         raise InvalidArgument("blocks", block.name, "its window has not begun yet: ask for earlier ones")
     since = layout.created_at if block.start is None else max(block.start, layout.created_at)
-    share = settings.scheduler.unlocking.after_time(Fraction(0), max(int((books.tx.now - since) * 1000), 0))
-    made_block(books.tx, block.name, layout.rule.name, layout.capacity, share)
+    share, at = opened_by_time(settings.scheduler.unlocking, Fraction(0), since, books.tx.now)
+    made_block(books.tx, block.name, layout.rule.name, layout.capacity, unlocked=share, at=at)
     books.tx.record("block made", block=block.name, capacity=budget_to_json(layout.capacity))
 
 

@@ -77,7 +77,7 @@ class Ledger(LedgerView, BudgetLedger):
         def found(tx: Transaction) -> None:
             text, ledger_id = write_budget(capacity), secrets.token_hex(16)
             tx.write(_FOUND, only_row=1, ledger_id=ledger_id, capacity=text, created_at=tx.now)
-            made_block(tx, WHOLE, "", capacity, Fraction(1))
+            made_block(tx, WHOLE, "", capacity, unlocked=Fraction(1), at=tx.now)
             tx.record("created", ledger=ledger_id, capacity=budget_to_json(capacity))
 
         require_capacity("capacity", capacity)

@@ -19,7 +19,7 @@ from lake.ledger.rows import read_demands
 from lake.ledger.schema import claims, ledger
 from lake.ledger.settings import Settings
 from lake.ledger.store import Row
-from lake.scheduling import ByTime, Supply, Waiting, distinct, in_grains
+from lake.scheduling import ByTime, Supply, Waiting, distinct, in_grains, opened_by_time
 from lake.scheduling.problem import Ints, among
 
 __all__ = ["run_pass", "settle_time", "unlock"]
@@ -78,27 +78,20 @@ def unlock(books: Books, settings: Settings, names: Iterable[str], arrivals: int
         state = books.accounts.of(name)
         if state.share == 1:
             continue  # nothing is locked
-        elapsed = _milliseconds(state.shared_at, unlocking.counts_until(books.tx.now))
-        share = unlocking.after_time(state.share, elapsed)
+        share, at = opened_by_time(unlocking, state.share, state.shared_at, books.tx.now)
         for _ in range(arrivals):
             share = unlocking.after_arrival(share)
         if share > state.share:
-            books.accounts.unlock(name, share, state.shared_at + elapsed / 1000)
+            books.accounts.unlock(name, share, at)
 
 
 def settle_time(books: Books, settings: Settings) -> None:
-    """Count the time until now under these settings, for every block, also that of a period which is not over: what
-    follows is counted under others.
+    """Count the time until now under these settings, for every block: what follows is counted under others, and so is a
+    period that is not over.
     """
     for state in books.accounts.all():
-        elapsed = _milliseconds(state.shared_at, books.tx.now)
-        share = settings.scheduler.unlocking.after_time(state.share, elapsed)
-        books.accounts.unlock(state.name, share, max(books.tx.now, state.shared_at))
-
-
-def _milliseconds(since: float, until: float) -> int:
-    """What passed from one time to another; nothing if the clock was set back."""
-    return max(int((until - since) * 1000), 0)
+        share, at = opened_by_time(settings.scheduler.unlocking, state.share, state.shared_at, books.tx.now)
+        books.accounts.unlock(state.name, share, at)
 
 
 def _grant(books: Books, queue: _Queue, granted: Ints) -> None:

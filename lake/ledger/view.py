@@ -111,8 +111,8 @@ class LedgerView(AuditedLedger):
 
         The price becomes "kind" and one field for each of its amounts: the greatest that it asks of any of its blocks.
         What it asked of each is "demand", and what it holds of each, or has spent, is "held", as JSON: one budget for
-        every block, or {"each": {block: budget}}. A claim that was paid out of another has that one's number as
-        "parent", and the other holds as much less.
+        every block, or {"each": {block: budget}}; "" where it holds nothing. A claim that was paid out of another has
+        that one's number as "parent", and the other holds as much less.
         """
         with self.books() as books:
             return [{"ledger_id": self.ledger_id, **_exported(row)} for row in all_claims(books.tx)]
@@ -165,6 +165,6 @@ def _exported(row: ClaimRow) -> dict[str, str]:
         **{name: str(value) for name, value in fields.items() if name != "price"},
         "parent": "" if row.request.parent is None else str(row.request.parent),
         "demand": demand_text(row.request.demand),
-        "held": demand_text(row.held),
+        "held": demand_text(row.held) if row.state in ("reserved", "armed", "spent") else "",
         **budget_to_json(entry.price),
     }

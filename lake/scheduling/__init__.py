@@ -21,7 +21,7 @@ from lake.scheduling.grains import distinct, in_grains
 from lake.scheduling.problem import Fits, Supply, Waiting
 from lake.scheduling.schedulers import DPF, DPack, FirstComeFirstServed, RoundRobin, Scheduler
 from lake.scheduling.settings import scheduler_from_json, scheduler_to_json
-from lake.scheduling.unlocking import AtOnce, ByArrivals, ByTime, Unlocking
+from lake.scheduling.unlocking import AtOnce, ByArrivals, ByTime, Unlocking, opened_by_time
 
 __all__ = [
     "DPF",
@@ -38,6 +38,7 @@ __all__ = [
     "Waiting",
     "distinct",
     "in_grains",
+    "opened_by_time",
     "scheduler_from_json",
     "scheduler_to_json",
 ]

@@ -7,13 +7,14 @@ locked again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 from dp.errors import InvalidArgument
 
-__all__ = ["AtOnce", "ByArrivals", "ByTime", "Unlocking"]
+__all__ = ["AtOnce", "ByArrivals", "ByTime", "Unlocking", "opened_by_time"]
 
 _WHOLE = Fraction(1)
 
@@ -109,7 +110,7 @@ class ByTime:
     Args:
         lifetime_seconds: L, in whole seconds, >= 1.
         period_seconds: T, in whole seconds: what a period unlocks is there when it ends, in all blocks at once, so that
-            those who came meanwhile compete for it. Periods begin with the epoch. 0: every moment unlocks its part.
+            those who came meanwhile compete for it. Periods count from the epoch. 0: every moment unlocks its part.
 
     Raises:
         InvalidArgument: L is not a whole number >= 1, or T not one >= 0.
@@ -138,6 +139,23 @@ class ByTime:
     def __str__(self) -> str:
         whole = f"a block unlocks over {_seconds(self.lifetime_seconds)}"
         return f"{whole}, every {_seconds(self.period_seconds)}" if self.period_seconds else whole
+
+
+def opened_by_time(rule: Unlocking, share: Fraction, since: float, now: float) -> tuple[Fraction, float]:
+    """The unlocked share when somebody looks, and the moment until which time is counted in it.
+
+    Both are of whole milliseconds, so that the next look goes on exactly there.
+
+    Args:
+        rule: by which it unlocks.
+        share: what was unlocked before.
+        since: the moment until which time was counted, in seconds since the epoch.
+        now: the present; before `since` if the clock was set back, and then no time has passed.
+    """
+    begin, end = round(since * 1000), math.floor(rule.counts_until(now) * 1000)
+    if end <= begin:
+        return rule.after_time(share, 0), since
+    return rule.after_time(share, end - begin), end / 1000
 
 
 def _seconds(count: int) -> str:

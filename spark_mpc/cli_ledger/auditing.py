@@ -16,7 +16,7 @@ from spark_mpc.cli_ledger.common import WHERE, told
 
 __all__ = ["export", "mirror", "verify"]
 
-_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @click.command()
@@ -27,7 +27,7 @@ _FORMULA_BEGINS = ("=", "+", "-", "@", "\t", "\r")
 def export(path: str, form: str, audit: bool) -> None:
     """Write every claim of the ledger PATH as CSV, or as one JSON object a line; amounts are exact.
 
-    In CSV, text of others that a spreadsheet would take for a formula begins with an apostrophe.
+    In CSV, text that begins as a formula does in a spreadsheet has an apostrophe before it; JSON has it as it is.
     """
     with Ledger.open(path) as opened:
         text = _audit_log(opened) if audit else _FORMATS[form](opened.export_rows())

@@ -1,4 +1,4 @@
-"""Eight processes on one ledger: what the benchmark prints, and that it would notice a debit which is lost or doubled."""
+"""Eight processes on one ledger: what the benchmark prints, and that it would notice a lost or doubled debit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks.ledger import check_totals, store_records
 from lake.ledger import Ledger
 
 
+@pytest.mark.slow
 def test_debits_are_compared_with_bare_updates_and_totals_are_exact(tmp_path: Path) -> None:
     where, bare = str(tmp_path / "ledger"), str(tmp_path / "bare")
     records = list(store_records("sqlite", where, bare, turns=1))

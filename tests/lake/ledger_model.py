@@ -6,6 +6,7 @@ error's class where the ledger refuses after it changed something (leases that r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -241,9 +242,9 @@ class Model:
     def schedule(self, unlocking: tuple[str, int], *, leaves_nobody: bool) -> Refusal:
         """Another scheduler, from now on."""
         self.look()
-        self._unlock(self.blocks, arrivals=0, until=self.now)  # the time until now counts under the rule that ends
+        self._unlock(self.blocks, arrivals=0)  # the time until now counts under the rule that ends
         for block in self.blocks.values():
-            block.shared_at = max(block.shared_at, self.now)
+            block.shared_at = max(block.shared_at, self._counted_until() / 1000)
         self.unlocking, self.leaves_nobody = unlocking, leaves_nobody
         return None
 
@@ -290,10 +291,10 @@ class Model:
                 raise LedgerError("model", "no layout", "")
             if self.starts[name] > self.now:
                 raise InvalidArgument("blocks", name, "not due")
-            self.blocks[name] = ModelBlock(self.block_capacity, Fraction(0), self.now)
             since = max(self.starts[name], self.laid_out_at)
-            share = self._opened(max(int((self.now - since) * 1000), 0), arrivals=0)
-            self.blocks[name].share = min(share, Fraction(1))
+            milliseconds = max(self._counted_until() - round(since * 1000), 0)
+            share = min(self._opened(milliseconds, arrivals=0), Fraction(1))
+            self.blocks[name] = ModelBlock(self.block_capacity, share, since + milliseconds / 1000)
 
     def _take(self, asked: Asked, number: int) -> None:
         parent = self._living(number)
@@ -314,12 +315,15 @@ class Model:
         self.claims[len(self.claims) + 1] = claim
         return None
 
-    def _unlock(self, names: Mapping[str, object], *, arrivals: int, until: float | None = None) -> None:
-        if until is None:
-            until = self.now - self.now % PERIOD_SECONDS if self.unlocking[0] == "periods" else self.now
+    def _counted_until(self) -> int:
+        """In milliseconds: time counts until now, or until the last period was over."""
+        whole = 1000 * PERIOD_SECONDS if self.unlocking[0] == "periods" else 1
+        return math.floor(self.now * 1000) // whole * whole
+
+    def _unlock(self, names: Mapping[str, object], *, arrivals: int) -> None:
         for name in names:
             block = self.blocks[name]
-            milliseconds = max(int((until - block.shared_at) * 1000), 0)
+            milliseconds = max(self._counted_until() - round(block.shared_at * 1000), 0)
             share = min(block.share + self._opened(milliseconds, arrivals), Fraction(1))
             if share > block.share:
                 block.share = share

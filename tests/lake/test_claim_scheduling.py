@@ -99,38 +99,62 @@ def test_time_unlocks_evenly_however_often_somebody_looks(visits: Ledger, clock:
     assert parts(visits, DAY) == ("0", "0", "1", "0")
 
 
-def test_a_period_unlocks_when_it_ends_and_who_came_meanwhile_competes(visits: Ledger, clock: Clock) -> None:
+@pytest.mark.parametrize("odd", [0, 0.000456, 0.4567])
+def test_a_period_unlocks_when_it_ends_and_who_came_meanwhile_competes(
+    visits: Ledger, clock: Clock, odd: float
+) -> None:
     """T of DPF-T and DPack. Without it the first is granted once there is enough, and the second not."""
-    clock.now = clock.now // 100 * 100 + 160
+    start = clock.now // 100 * 100 + 200
+    clock.now = start + 60 + odd
     Steward(visits).schedule(DPF(ByTime(1000, period_seconds=100)))
     visits.remaining((DAY,))  # makes the day
     made = share(visits, DAY)
+    assert 0 < made <= Fraction(200, 1000)
     large, small = (
         asked(visits, str(parts), str(made + Fraction(parts, 1000)), timeout_seconds=1e6, lease_seconds=1e6)
-        for parts in (20, 10)
+        for parts in (60, 50)
     )
-    clock.now += 39
+    clock.now = start + 99.999
     assert [visits.poll(row.number).state for row in (large, small)] == ["waiting", "waiting"]
     assert share(visits, DAY) == made
-    clock.now += 1
+    clock.now = start + 100 + odd
     assert [visits.poll(row.number).state for row in (large, small)] == ["waiting", "reserved"]
-    assert share(visits, DAY) == made + Fraction(40, 1000)
-    clock.now += 250
+    assert share(visits, DAY) == made + Fraction(100, 1000)
+    clock.now = start + 350 + odd
     visits.poll(large.number)
-    assert share(visits, DAY) == made + Fraction(240, 1000)
+    assert share(visits, DAY) == made + Fraction(300, 1000)
 
 
-def test_a_change_counts_the_time_of_a_period_that_is_not_over(visits: Ledger, clock: Clock) -> None:
-    """So that nobody loses it, whatever is chosen next."""
-    clock.now = clock.now // 100 * 100 + 110
+def test_every_block_unlocks_when_a_period_ends_whenever_it_was_made(visits: Ledger, clock: Clock) -> None:
+    start = clock.now // 1000 * 1000 + 1000
+    clock.now = start + 300.25
+    Steward(visits).schedule(DPF(ByTime(10_000, period_seconds=1000)))
+    shares = []
+    for day in DAYS[:3]:
+        clock.now += 200
+        visits.remaining((day,))
+        shares.append({share(visits, made) for made in DAYS[: len(shares) + 1]})
+    assert len(set.union(*shares)) == 1
+    clock.now = start + 1000.0001
+    Steward(visits).schedule(DPF(ByTime(10_000)))  # looks at all
+    assert {share(visits, day) - min(shares[0]) for day in DAYS[:3]} == {Fraction(1, 10)}
+
+
+def test_a_change_loses_no_time_of_a_period_that_is_not_over(visits: Ledger, clock: Clock) -> None:
+    start = clock.now // 100 * 100 + 100
+    clock.now = start + 10.0007
     steward = Steward(visits)
     steward.schedule(DPF(ByTime(1000, period_seconds=100)))
     visits.remaining((DAY,))  # makes the day
-    made = share(visits, DAY)
-    for number, chosen in enumerate((ByTime(1000, period_seconds=7), ByTime(1000, period_seconds=9000), ByTime(1000))):
+    made = share(visits, DAY)  # as of the start
+    chosen = (ByTime(1000, period_seconds=100), ByTime(1000, period_seconds=7), ByTime(1000, period_seconds=9000))
+    for rule in (*chosen, ByTime(1000)):
         clock.now += 33
-        steward.schedule(DPF(chosen))
-        assert share(visits, DAY) == made + Fraction(33 * (number + 1), 1000)
+        steward.schedule(DPF(rule))
+    assert made < share(visits, DAY) < made + Fraction(142, 1000)
+    clock.now = start + 150.25
+    steward.schedule(DPF(ByTime(1000)))  # looks
+    assert share(visits, DAY) == made + Fraction(150_250, 1_000_000)
 
 
 def test_a_change_is_on_record_and_locks_nothing_again(visits: Ledger, clock: Clock) -> None:

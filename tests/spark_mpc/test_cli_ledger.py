@@ -156,7 +156,7 @@ def test_exports_are_exact_equal_and_without_secrets(used: Path) -> None:
     assert "noised-vector" not in as_csv.output + as_json.output
 
 
-@pytest.mark.parametrize("purpose", ['=HYPERLINK("http://x")', "+1", "-1", "@sum", "\t=1", "\r=1"])
+@pytest.mark.parametrize("purpose", ['=HYPERLINK("http://x")', "+1", "-1", "@sum", "\t=1", "\r=1", "\n=1"])
 def test_nothing_in_a_csv_is_a_formula(path: Path, purpose: str) -> None:
     """An analyst writes the purpose, an auditor opens the file."""
     with Ledger.create(path, capacity=PureDP("2")) as ledger:

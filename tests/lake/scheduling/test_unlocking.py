@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dp.errors import InvalidArgument
-from lake.scheduling import AtOnce, ByArrivals, ByTime
+from lake.scheduling import AtOnce, ByArrivals, ByTime, opened_by_time
 
 RULES = st.one_of(
     st.just(AtOnce()),
@@ -67,6 +67,18 @@ def test_a_period_counts_when_it_is_over():
     rule = ByTime(86400, period_seconds=600)
     assert [rule.counts_until(now) for now in (599.999, 600, 601.5, 1799, 1800.25)] == [0, 600, 600, 1200, 1800]
     assert ByTime(86400).counts_until(601.5) == 601.5
+
+
+@given(st.floats(1e9, 2e9), st.lists(st.floats(-3, 40), max_size=20), st.integers(1, 500), st.integers(0, 90))
+def test_however_often_somebody_looks_no_time_is_lost_or_counted_twice(start, steps, lifetime, period):
+    rule, share, at, now = ByTime(lifetime, period), Fraction(0), start, start
+    for step in steps:  # back, too: clocks are set
+        now += step
+        share, at = opened_by_time(rule, share, at, now)
+        assert share <= Fraction(max(now, at) + 0.001 - start) / lifetime
+    end = (int(max(now, at)) // max(period, 1) + 1) * max(period, 1)
+    share, at = opened_by_time(rule, share, at, end)
+    assert (share, at) == (min(Fraction(1), Fraction(1000 * end - round(1000 * start), 1000 * lifetime)), end)
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, 0.0, True, False, "7", None])
