@@ -145,7 +145,7 @@ def test_it_names_the_blocks_of_a_claim_in_order_whatever_their_names(tmp_path: 
     with Ledger.create(tmp_path / "ledger", capacity=summed([(price, 8)], price)) as ledger:
         with ledger.books() as books:
             for name in names:
-                made_block(books.tx, name, "", ledger.capacity, Fraction(1))
+                made_block(books.tx, name, "", ledger.capacity, unlocked=Fraction(1), at=books.tx.now)
             demand = {name: summed([(price, 1 + place % 3)], price) for place, name in enumerate(names)}
             books.reserve(Request("several", 60.0, demand))
         event = ledger.events()[-1]
