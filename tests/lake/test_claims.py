@@ -99,6 +99,8 @@ def test_an_auditor_sees_what_was_asked_and_is_held_of_each_block(visits: Ledger
             {DAYS[0]: {"kind": "pure", "epsilon": "1/10"}, DAYS[1]: {"kind": "pure", "epsilon": "1/2"}},
         ]
         assert [json.loads(part[name]) for name in ("demand", "held")] == 2 * [{"kind": "pure", "epsilon": "1/10"}]
+    _, whole, outlives = visits.export_rows()
+    assert (whole["state"], whole["held"], outlives) == ("released", "", part)
 
 
 def test_the_amounts_of_a_claim_on_unequal_blocks(visits: Ledger) -> None:
