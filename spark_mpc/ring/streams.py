@@ -47,22 +47,36 @@ class KeyStream:
 
     def fill(self, out: NDArray[Unsigned]) -> None:
         """Overwrite a contiguous array with the next words."""
-        view = out.reshape(-1).view(np.uint8).data
-        while view:
+        self._encrypt(None, _bytes_of(out))
+
+    def mask(self, data: NDArray[Unsigned], out: NDArray[Unsigned]) -> None:
+        """Write `data`, exclusive or the next words, to `out`: contiguous, of one size, and nowhere the same memory."""
+        assert data.nbytes == out.nbytes, f"{data.nbytes} bytes for {out.nbytes}"
+        self._encrypt(_bytes_of(data), _bytes_of(out))
+
+    def _encrypt(self, data: memoryview | None, out: memoryview) -> None:
+        """Counter mode is the exclusive or of a stream and what is encrypted; None stands for zeros."""
+        at = 0
+        while at < len(out):
             section, taken = divmod(self.taken_bytes, _SECTION_BYTES)
             if not taken:
                 nonce = section.to_bytes(_NONCE_BYTES, "big")
                 self._encryptor = _fastest()(self._key, nonce)
-            length = min(len(view), len(_ZEROS), _SECTION_BYTES - taken)
-            self._encryptor.update_into(_ZEROS[:length], view[:length])
-            self.taken_bytes += length
-            view = view[length:]
+            end = min(len(out), at + len(_ZEROS), at + _SECTION_BYTES - taken)
+            self._encryptor.update_into(_ZEROS[: end - at] if data is None else data[at:end], out[at:end])
+            self.taken_bytes += end - at
+            at = end
 
     def words(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
         """The next words, as a new array."""
         out = np.empty(shape, dtype)
         self.fill(out)
         return out
+
+
+def _bytes_of(words: NDArray[Unsigned]) -> memoryview:
+    assert words.flags.c_contiguous, f"strides {words.strides}"  # a copy would be filled in its place
+    return words.reshape(-1).view(np.uint8).data
 
 
 def _galois(key: algorithms.AES, nonce: bytes) -> CipherContext:

@@ -126,8 +126,8 @@ class Transport(Protocol):
     Guarantees: within a run, the messages of one peer arrive in the order in which it sent them, each once, unaltered,
         from the holder of a certificate that is pinned for that peer; a gap, a repetition, a message of a finished run
         and one of another process of that peer are refused. No message makes its receiver allocate more than it asked
-        for, beyond 64 messages of 64 KiB. No wait outlasts a peer: one that is silent for `timeout_seconds`,
-        unreachable for 2 s or restarted ends the wait.
+        for, beyond 64 messages of 64 KiB and 1 MiB a connection. No wait outlasts a peer: one that is silent for
+        `timeout_seconds`, unreachable for 2 s or restarted ends the wait.
     Leaks: who talks to whom and when; run, step label, lengths and process identity stand in the header, under TLS.
     Cost: a message of more than 64 KiB takes two round trips, a shorter one takes one; a header has 71 bytes and its
         label.

@@ -1,8 +1,8 @@
 """The transport between processes: one port per party, mutual TLS 1.3 on plain sockets, certificates pinned.
 
 Each run has its own connection to each peer, heartbeats have another. Frames are answered one by one, so that whoever
-sends knows that its message was taken. Bulk data goes from the socket straight into the receiver's buffer. A run's
-streams are connections of their own, which carry nothing else and no answers.
+sends knows that its message was taken. Bulk data is decrypted straight into the receiver's memory. A run's streams are
+connections of their own, which carry nothing else and no answers.
 """
 
 from __future__ import annotations

@@ -7,12 +7,13 @@ compared with them byte for byte, and its dates are checked against this party's
 from __future__ import annotations
 
 import datetime
-import errno
 import os
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from spark_mpc.errors import CertificateRefused, WireError
 from spark_mpc.identity import Identity
 from spark_mpc.transport.mailbox import POLL_SECONDS
+from spark_mpc.transport.tls_channel import TlsChannel
 from spark_mpc.transport.waits import Check
 from spark_mpc.wire import PREFIX_BYTES, Header, decode_header, encode_header, step_bytes
 
@@ -48,7 +50,7 @@ def client_context(me: Identity, pinned: Iterable[str]) -> ssl.SSLContext:
     return context
 
 
-def pinned_owner(channel: ssl.SSLSocket, owners: Mapping[bytes, str], peer: str) -> str:
+def pinned_owner(channel: TlsChannel, owners: Mapping[bytes, str], peer: str) -> str:
     """The party whose pinned certificate (DER -> name) the other end showed, exactly and within its dates.
 
     Args:
@@ -59,7 +61,7 @@ def pinned_owner(channel: ssl.SSLSocket, owners: Mapping[bytes, str], peer: str)
     Raises:
         CertificateRefused: another certificate, or out of date.
     """
-    shown = channel.getpeercert(binary_form=True)
+    shown = channel.certificate
     if shown is None or shown not in owners:
         raise CertificateRefused(peer, "it is not pinned in the federation file: compare the files")
     certificate = x509.load_der_x509_certificate(shown)
@@ -70,24 +72,6 @@ def pinned_owner(channel: ssl.SSLSocket, owners: Mapping[bytes, str], peer: str)
     return owners[shown]
 
 
-class _Channel(ssl.SSLSocket):
-    """A TLS socket that is closed if the other end has gone before the handshake; Python's own stays open then, and may
-    be handed out without one.
-    """
-
-    def getpeername(self) -> object:
-        """The other end's address. Python asks for it before the handshake, and only then.
-
-        Raises:
-            ConnectionResetError: the other end has gone; the socket is closed.
-        """
-        try:
-            return super().getpeername()
-        except OSError as error:
-            self.close()
-            raise ConnectionResetError(errno.ECONNRESET, error.strerror) from None
-
-
 class Connection:
     """Frames over an authenticated channel; reads and writes give way to `check` while they wait. Also a `Pipe`.
 
@@ -96,7 +80,7 @@ class Connection:
         peer: the party at the other end.
     """
 
-    def __init__(self, channel: ssl.SSLSocket, peer: str) -> None:
+    def __init__(self, channel: TlsChannel, peer: str) -> None:
         self.peer = peer
         self._channel = channel
         channel.settimeout(POLL_SECONDS)
@@ -107,12 +91,12 @@ class Connection:
         Raises:
             ConnectionError: the other end is gone.
         """
-        view = memoryview(data)
+        view, ask = memoryview(data), _now_and_then(check)
         while view:
+            ask()
             try:
-                sent = self._channel.send(view[:_CHUNK_BYTES])
+                sent = self._channel.send(view)
             except TimeoutError:
-                check()
                 continue
             except ssl.SSLError as error:
                 raise self._broken(error) from None
@@ -124,11 +108,11 @@ class Connection:
         Raises:
             ConnectionError: the other end is gone, or the stream ends early.
         """
+        ask = _now_and_then(check)
         while view:
-            try:
+            ask()
+            with suppress(TimeoutError):
                 view = view[self.read_some(view[:_CHUNK_BYTES]) :]
-            except TimeoutError:
-                check()
 
     def read(self, length: int, check: Check) -> bytes:
         """Read `length` bytes, which the caller has found acceptable."""
@@ -162,12 +146,9 @@ class Connection:
     def read_some(self, room: memoryview) -> int:
         """See `Pipe.read_some`."""
         try:
-            received = self._channel.recv_into(room)
+            return self._channel.recv_into(room)
         except ssl.SSLError as error:
             raise self._broken(error) from None
-        if received == 0:
-            raise ConnectionResetError("the stream ended")
-        return received
 
     def write_only(self) -> Self:
         """From now on for a stream's writer, and `write_some`: nothing here waits any more."""
@@ -178,7 +159,7 @@ class Connection:
         """See `Pipe.write_some`."""
         try:
             return self._channel.send(data)
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        except BlockingIOError:
             return 0
         except ssl.SSLError as error:
             raise self._broken(error) from None
@@ -187,7 +168,8 @@ class Connection:
         """See `Pipe.write_all`."""
         self._channel.settimeout(None)
         try:
-            self._channel.sendall(data)
+            while data:
+                data = data[self._channel.send(data) :]
         except ssl.SSLError as error:
             raise self._broken(error) from None
         self._channel.settimeout(0.0)
@@ -195,7 +177,7 @@ class Connection:
     def interrupt(self) -> None:
         """End the connection from any thread; whoever reads or writes on it gets a ConnectionError."""
         try:
-            socket.socket.shutdown(self._channel, socket.SHUT_RDWR)  # the kernel's: TLS state belongs to its user
+            self._channel.shutdown()
         except OSError:
             return  # it is closed already
 
@@ -211,6 +193,19 @@ class Connection:
         self._channel.close()
 
 
+def _now_and_then(check: Check) -> Check:
+    """A check for one transfer: asks `check` if it has not for a moment, whether bytes flow or not."""
+    asked = time.monotonic()
+
+    def ask() -> None:
+        nonlocal asked
+        if time.monotonic() - asked >= POLL_SECONDS:
+            check()
+            asked = time.monotonic()
+
+    return ask
+
+
 def dial(
     address: tuple[str, int], name: str, context: ssl.SSLContext, owners: Mapping[bytes, str], timeout_seconds: float
 ) -> Connection:
@@ -223,7 +218,7 @@ def dial(
     raw = _connect(address, timeout_seconds)
     try:
         tune(raw)
-        channel = context.wrap_socket(raw, server_hostname=name)
+        channel = TlsChannel(raw, context, name)
     except OSError as error:
         raw.close()
         raise _no_handshake(name, error) from None
@@ -266,7 +261,6 @@ def _connect(address: tuple[str, int], timeout_seconds: float) -> socket.socket:
 
 def _context(protocol: ssl._SSLMethod, me: Identity, pinned: Iterable[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
-    context.sslsocket_class = _Channel
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
     # A pinned certificate is an anchor itself; without this, of two pinned for one name only the first is found.

@@ -11,6 +11,7 @@ from spark_mpc.errors import FederationError, RunAborted, WireError
 from spark_mpc.identity import Identity
 from spark_mpc.transport.base import RENDEZVOUS
 from spark_mpc.transport.mailbox import POLL_SECONDS, Mailbox
+from spark_mpc.transport.tls_channel import TlsChannel
 from spark_mpc.transport.tls_connection import Connection, pinned_owner, server_context, tune
 from spark_mpc.wire import INLINE_BYTES, Header, Kind, decode_reason, encode_reason, encode_status
 
@@ -126,11 +127,11 @@ class TlsServer:
 
     def _let_in(self, raw: socket.socket) -> Connection | None:
         """The connection, registered under its peer; None for whoever is not a pinned peer."""
-        channel: socket.socket = raw
+        channel: socket.socket | TlsChannel = raw
         try:
             raw.settimeout(_HANDSHAKE_SECONDS)
             tune(raw)
-            channel = tls = self._context.wrap_socket(raw, server_side=True)
+            channel = tls = TlsChannel(raw, self._context, None)
             connection = Connection(tls, pinned_owner(tls, self._owners, "a caller"))
         except (OSError, FederationError):
             channel.close()

@@ -717,8 +717,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "conjunctions without zero shares",
         (24, 29),
         "spark_mpc/protocols/rep3/context.py",
-        "part ^= self.following.words(shape, dtype)",
-        "self.following.words(shape, dtype)",
+        "        self.following.mask(spare, out)\n",
+        "        self.following.mask(spare, out)\n        out[...] = part\n",
         ("tests/attacks/test_rep3_views.py",),
     ),
     Mutant(
@@ -800,6 +800,14 @@ MUTANTS: tuple[Mutant, ...] = (
         '        self._connection.execute("COMMIT")\n        self._check_in_place()\n',
         '        self._connection.execute("COMMIT")\n',
         ("tests/lake/test_ledger_serving.py",),
+    ),
+    Mutant(
+        "what was not sent in time is lost",
+        (26,),
+        "spark_mpc/transport/tls_channel.py",
+        "        if not self._unsent:\n            self._unsent_stands_for",
+        "        if True:\n            self._unsent_stands_for",
+        ("tests/spark_mpc/test_tls_channel.py",),
     ),
     Mutant(
         "transcripts that are not compared",

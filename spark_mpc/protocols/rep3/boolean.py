@@ -100,9 +100,9 @@ def conjunction(context: Context, name: str, x: Pair, y: Pair) -> Pair:
 def conjunctions(context: Context, name: str, factors: Sequence[tuple[Pair, Pair]]) -> list[Pair]:
     """`conjunction` of several pairs of factors, all in one message; they differ in their first axis at most."""
     ends = np.cumsum([len(x[0]) for x, _ in factors])
-    product = context.zero_xor((int(ends[-1]), *factors[0][0][0].shape[1:]), np.uint64)
+    product = np.empty((int(ends[-1]), *factors[0][0][0].shape[1:]), np.uint64)
     for piece, (x, y) in zip(np.split(product, ends[:-1]), factors, strict=True):
-        _add_local_and(piece, x, y, piece)
+        _put_masked_and(context, x, y, piece)
     mine, received = (np.split(part, ends[:-1]) for part in context.reshared(name, product))
     return list(zip(mine, received, strict=True))
 
@@ -111,8 +111,7 @@ def conjunction_in_chunks(context: Context, name: str, x: Pair, y: Pair) -> Pair
     """`conjunction` of many words, shape (n,): sent while the rest is still computed."""
 
     def write(piece: slice, out: NDArray[Any]) -> None:
-        zero = context.zero_xor(len(out), np.uint64)
-        _add_local_and(zero, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]), out)
+        _put_masked_and(context, (x[0][piece], x[1][piece]), (y[0][piece], y[1][piece]), out)
 
     return context.reshared_in_chunks(name, len(x[0]), x[0].dtype, write)
 
@@ -133,10 +132,10 @@ def decided_in_chunks(context: Context, length: int, plane_of: Callable[[slice],
     return Bits(out, length)
 
 
-def _add_local_and(zero: NDArray[Any], x: Pair, y: Pair, out: NDArray[Any]) -> None:
-    """This party's part of a conjunction, to `out`, which may be `zero`: its part of zeros, which is used up."""
-    term = y[0] ^ y[1]
-    term &= x[0]
-    zero ^= term
-    np.bitwise_and(x[1], y[0], out=term)
-    np.bitwise_xor(zero, term, out=out)
+def _put_masked_and(context: Context, x: Pair, y: Pair, out: NDArray[Any]) -> None:
+    """This party's part of a conjunction, with its part of zeros, to `out`."""
+    part = np.bitwise_xor(*y, order="C")
+    part &= x[0]
+    spare = np.bitwise_and(x[1], y[0], order="C")
+    part ^= spare
+    context.mask(part, spare, out)

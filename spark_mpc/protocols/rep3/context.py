@@ -93,11 +93,16 @@ class Context:
         part -= taken
         return part
 
-    def zero_xor(self, shape: int | tuple[int, ...], dtype: type[Unsigned]) -> NDArray[Unsigned]:
-        """This party's part of a fresh sharing of zeros by exclusive or."""
-        part = self.own.words(shape, dtype)
-        part ^= self.following.words(shape, dtype)
-        return part
+    def mask(self, part: NDArray[Unsigned], spare: NDArray[Unsigned], out: NDArray[Unsigned]) -> None:
+        """Write `part`, masked by this party's part of a fresh sharing of zeros by exclusive or, to `out`.
+
+        Args:
+            part: contiguous.
+            spare: like `part`; is overwritten.
+            out: like `part`.
+        """
+        self.own.mask(part, spare)
+        self.following.mask(spare, out)
 
     def reshared(self, name: str, part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """From one part each to two each: send mine to the previous party, receive the next one's."""

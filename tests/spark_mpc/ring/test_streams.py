@@ -51,6 +51,41 @@ def test_however_it_is_taken_it_is_one_stream(takes: list[tuple[int, type[np.uin
     assert taken.taken_bytes == len(pieces)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.sampled_from([np.uint8, np.uint32, np.uint64])), min_size=1, max_size=6)
+)
+def test_a_mask_is_the_exclusive_or_of_the_next_words(takes: list[tuple[int, type[np.uint64]]]) -> None:
+    masks, taken, rng = KeyStream(KEY), KeyStream(KEY), np.random.default_rng(7)
+    for length, dtype in takes:
+        data = rng.integers(0, np.iinfo(dtype).max, length, dtype, endpoint=True)
+        before, out = data.copy(), np.empty_like(data)
+        masks.mask(data, out)
+        assert (out == before ^ taken.words(length, dtype)).all()
+        assert (data == before).all()
+    assert masks.taken_bytes == taken.taken_bytes
+
+
+@pytest.mark.usefixtures("start")
+def test_a_mask_goes_on_into_new_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_SECTION_BYTES", 40)
+    data, out = np.arange(3_000, dtype=np.uint64), np.empty(3_000, np.uint64)
+    KeyStream(KEY).mask(data, out)
+    assert (out == data ^ KeyStream(KEY).words(3_000, np.uint64)).all()
+
+
+def test_what_is_not_contiguous_is_not_filled_in_vain() -> None:
+    """A reshaped view of it would be a copy, and the masks would be lost."""
+    stream, data = KeyStream(KEY), np.zeros((4, 6), np.uint64)
+    for out in (np.empty((6, 4), np.uint64).T, np.empty((4, 12), np.uint64)[:, ::2]):
+        with pytest.raises(AssertionError, match="strides"):
+            stream.fill(out)
+        with pytest.raises(AssertionError, match="strides"):
+            stream.mask(data, out)
+    with pytest.raises(AssertionError, match="192 bytes for 384"):
+        stream.mask(data, np.empty((4, 12), np.uint64))
+    assert stream.taken_bytes == 0
+
+
 def test_long_arrays_are_filled_to_the_end_in_any_shape() -> None:
     long = KeyStream(KEY).words((7, 100_003), np.uint64)
     assert (long.reshape(-1) == KeyStream(KEY).words(700_021, np.uint64)).all()
