@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from itertools import permutations
 from typing import Any
 
@@ -32,17 +33,20 @@ from spark_mpc.shared.ints import SharedInts, shared_ints
 from tests.tools.three import Sent, three_parties
 
 RUNS = 300
+FEW_RUNS = 120  # where one repeated word is certain to show
 FALSE_ALARM = 1e-6
 ROWS = 3
 ONE = tuple(np.array(words, np.uint64) for words in ([5, 2**63, 7], [5, 1, 2**64 - 1], [0, 0, 0]))
 NEIGHBOUR = tuple(np.array(words, np.uint64) for words in ([6, 0, 9], [2**40, 1, 0], [2**62, 1, 77]))
 
 
-def everything(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
-    """Every operation that sends something, except openings."""
-    x, y, z = (
-        engine.input_words(owner, words if engine.me == owner else None, ROWS) for owner, words in enumerate(inputs)
-    )
+def shared(engine: Engine, inputs: tuple[NDArray[np.uint64], ...], dtype: type[Any] = np.uint64) -> list[Arithmetic]:
+    own = [words.astype(dtype) if engine.me == owner else None for owner, words in enumerate(inputs)]
+    return [engine.input_words(owner, words, ROWS, dtype) for owner, words in enumerate(own)]
+
+
+def operated(engine: Engine, x: Arithmetic, y: Arithmetic, z: Arithmetic) -> None:
+    """Every operation that sends something, except inputs and openings."""
     with engine.step("products"):
         engine.multiply(x, y)
         engine.dot(x.map(lambda part: part.reshape(1, -1)), z.map(lambda part: part.reshape(1, -1)))
@@ -50,12 +54,38 @@ def everything(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
     with engine.step("bits"):
         less, equal = engine.negative(x - y), engine.zero(y - z)
         engine.bits_to_arithmetic(engine.both(less, equal))
+        engine.combined_bits(less, lambda bits: bits[:1] + bits[1:2])
         words = engine.to_binary(z)
         engine.and_words(words, engine.to_binary(x))
+        engine.zero_binary(words, 40)
+        engine.precedes([x, words], [y, words], [64, 20])
     with engine.step("quotients"):
         engine.truncated(x, 7)
         engine.truncated_exactly(y, 40)
     engine.shuffled([x, words])
+
+
+def everything(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
+    """Every operation that sends something, except openings."""
+    operated(engine, *shared(engine, inputs))
+    with engine.step("narrow"):
+        x, y, _ = shared(engine, inputs, np.uint32)
+        engine.dot(x.map(lambda part: part.reshape(1, -1)), y.map(lambda part: part.reshape(1, -1)))
+        engine.multiply(x, y)
+    with engine.step("words"):
+        a, b = (engine.input_binary(o, inputs[o] if engine.me == o else None, ROWS) for o in (0, 1))
+        engine.and_words(a, b)
+    with engine.step("flags"):
+        flags = [engine.input_bits(o, inputs[o] & np.uint64(1) if engine.me == o else None, ROWS) for o in (1, 2)]
+        engine.bits_to_arithmetic(engine.both(*flags), np.uint32)
+
+
+def twice(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
+    """The same operations on the same shares, once more: only masks can differ."""
+    columns = shared(engine, inputs)
+    for name in ("first", "second"):
+        with engine.step(name):
+            operated(engine, *columns)
 
 
 def a_program(engine: Engine, inputs: tuple[NDArray[np.uint64], ...]) -> None:
@@ -97,6 +127,27 @@ class NoBinaryZeroShares(Context):
         out[...] = part
 
 
+class SameMasks(Context):
+    """Planted: whatever masks messages of one size is taken again."""
+
+    def zero_terms(self, shape: Any, dtype: Any) -> Any:
+        return tuple(map(np.copy, self._taken(("sum", shape, dtype), partial(super().zero_terms, shape, dtype))))
+
+    def mask(self, part: Any, spare: Any, out: Any) -> None:
+        def fresh() -> Any:
+            zeros, masks = np.zeros_like(part), np.empty_like(part)
+            super(SameMasks, self).mask(zeros, spare, masks)
+            return masks
+
+        np.bitwise_xor(part, self._taken(("exclusive or", part.shape), fresh), out=out)
+
+    def _taken(self, name: Any, fresh: Callable[[], Any]) -> Any:
+        taken = self.__dict__.setdefault("taken", {})
+        if name not in taken:
+            taken[name] = fresh()
+        return taken[name]
+
+
 def keys_for(observer: int, runs: int, *, fresh: bool = True) -> Iterator[list[bytes]]:
     """The observer's two keys fixed, and a third that is fresh in every run."""
     rng = np.random.default_rng(100 + observer)
@@ -114,10 +165,11 @@ def views(
     *,
     fresh: bool = True,
     walk: Walk = everything,
+    runs: int = RUNS,
 ) -> tuple[list[tuple[int, str, int]], NDArray[np.uint8]]:
     """What an observer receives: labels and lengths, the same in every run, and all bytes, shape (runs, bytes)."""
     patterns, received = [], []
-    for keys in keys_for(observer, RUNS, fresh=fresh):
+    for keys in keys_for(observer, runs, fresh=fresh):
         record: list[Sent] = []
         three_parties(lambda engine: walk(engine, inputs), keys=keys, kind=kind, record=record)
         # in the order of senders: threads interleave, each sender's order is fixed
@@ -172,6 +224,29 @@ def test_a_reused_mask_is_caught() -> None:
     """The third party's key of yesterday: all messages are those of yesterday."""
     _, received = views(0, ONE, fresh=False)
     assert uniform_p_value(received) < FALSE_ALARM
+
+
+def again(pattern: list[tuple[int, str, int]], received: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What is between the messages of the first and of the second time."""
+    names = np.repeat([step.split("/")[0] for _, step, _ in pattern], [length for _, _, length in pattern])
+    first, second = received[:, names == "first"], received[:, names == "second"]
+    assert first.shape == second.shape
+    assert first.size
+    return first ^ second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("observer", range(PARTIES))
+def test_no_mask_is_used_twice_in_a_run(observer: int) -> None:
+    assert uniform_p_value(again(*views(observer, ONE, walk=twice, runs=FEW_RUNS))) > FALSE_ALARM
+
+
+@pytest.mark.slow
+def test_a_mask_that_is_used_twice_in_a_run_is_caught() -> None:
+    """Though each message by itself is as uniform as ever."""
+    pattern, received = views(0, ONE, SameMasks, walk=twice, runs=FEW_RUNS)
+    assert uniform_p_value(received) > FALSE_ALARM
+    assert uniform_p_value(again(pattern, received)) < FALSE_ALARM
 
 
 # -- the order after a shuffle -----------------------------------------------------------------------------------------

@@ -810,6 +810,14 @@ MUTANTS: tuple[Mutant, ...] = (
         ("tests/spark_mpc/test_tls_channel.py",),
     ),
     Mutant(
+        "armed before transcripts are compared",
+        (26,),
+        "spark_mpc/sums/sharing.py",
+        "        verify(self._channel, self._work.transport, self._work.run, self._trio)\n",
+        "",
+        ("tests/spark_mpc/test_federated_rep3.py::test_a_run_whose_parties_saw_different_messages_costs_nothing",),
+    ),
+    Mutant(
         "transcripts that are not compared",
         (26,),
         "spark_mpc/transport/streams.py",
@@ -925,6 +933,7 @@ _SLOW = frozenset(
         "products without zero shares",
         "conjunctions without zero shares",
         "an input sent as it is",
+        "armed before transcripts are compared",
         "opened before every ledger has armed",
         "a program opened without its noise",
         "a disclosure that nobody has to list",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -19,11 +20,13 @@ from dp.execution.release import Release
 from dp.planning.plan import Plan
 from lake.table import Table
 from spark_mpc import dp
+from spark_mpc.errors import FederationError
 from spark_mpc.federated_frame import FederatedQuery
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.sums.base import Joint, SumProtocol, Work
 from spark_mpc.sums.replicated import Replicated
+from spark_mpc.transport.stream_frames import Transcript
 from tests.tools.lakes import write_table
 from tests.tools.studies import Wire, all_at_once, alone, memory_parties
 from tests.tools.twin import SharedWithoutNoise
@@ -116,6 +119,20 @@ def test_one_sample_of_noise_and_the_price_of_its_coins(
         assert spent.epsilon == 1
         assert 0 < spent.delta <= Fraction(1, 10**9)
         assert [entry.state for entry in ledger.entries()] == ["spent"]
+
+
+def test_a_run_whose_parties_saw_different_messages_costs_nothing(
+    spark: SparkSession, tables: dict[str, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transcripts are compared before a ledger is armed, so before anything can follow from what was computed."""
+    made = ledgers(tmp_path, NAMES[:3])
+    query, study = asked(spark, tables, made)
+    monkeypatch.setattr(Transcript, "digest", lambda _: os.urandom(32))
+    with study, pytest.raises(FederationError, match="transcripts differ"):
+        query.release(epsilon="1", delta="1e-9")
+    for ledger in made.values():
+        assert ledger.spent().epsilon == 0
+        assert [entry.state for entry in ledger.entries()] == ["released"]
 
 
 def test_noise_is_fresh_and_not_that_of_three(spark: SparkSession, tables: dict[str, Table], tmp_path: Path) -> None:
