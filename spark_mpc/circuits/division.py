@@ -50,7 +50,7 @@ def reciprocal(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arithmetic:
         form: of x and of the result; see `require_narrow`.
 
     Guarantees: off by at most 2^-26 of the result plus 2 units.
-    Leaks: nothing. Cost: at most 41 rounds a chunk, and 386 bytes an element and party.
+    Leaks: nothing. Cost: at most 41 rounds a chunk, and 387 bytes an element and party.
 
     Raises:
         InvalidArgument: the form is too wide.

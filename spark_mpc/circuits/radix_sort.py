@@ -37,8 +37,9 @@ def radix_sorted(engine: Engine, keys: Sequence[Key], columns: Sequence[Column])
         columns: what is sorted, n rows each; keys are not among them unless they are given here, too.
 
     Guarantees: all that is opened are permutations of rows which a shuffle has made uniform.
-    Leaks: nothing. Cost: 9 rounds and 56 or 64 bytes a digit of 3 bits, row and party; then 16 bytes a column of 64
-        bits; 59 bytes and 8 rounds for each column of keys shared by sums.
+    Leaks: nothing. Cost: 9 rounds and 56 or 64 bytes a digit of 3 bits, row and party, within one chunk; then 4 rounds,
+        12 bytes and 16 more a column of 64 bits; 49.3 bytes and 8 rounds for each column of keys shared by sums. Each
+        further chunk takes about a round more a digit, and 8 a column of keys shared by sums.
     """
     columns, length = list(columns), len(keys[0].column)
     if length < 2:

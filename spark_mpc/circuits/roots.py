@@ -53,7 +53,7 @@ def inverse_square_root(engine: Engine, x: Arithmetic, form: FixedPoint) -> Arit
         form: of x and of the result, which must lie in the domain; see `require_narrow`.
 
     Guarantees: off by at most 2^-26 of the result plus 1 unit.
-    Leaks: nothing. Cost: at most 46 rounds a chunk, and 408 bytes an element and party.
+    Leaks: nothing. Cost: at most 46 rounds a chunk, and 410 bytes an element and party.
 
     Raises:
         InvalidArgument: the form is too wide.

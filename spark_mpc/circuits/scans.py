@@ -138,7 +138,9 @@ def segmented_min(
 ) -> list[Arithmetic]:
     """In every row, the least value of its segment up to it; values lie in |x| < 2^62.
 
-    See `segmented_copy` for arguments. Cost: 12 times its rounds; 2.8 times 52 bytes for each column.
+    See `segmented_copy` for arguments. Cost: 12 rounds for each of its rounds, and 8 more for each chunk beyond the
+        first that one compares; about 2.8 times 52 bytes for each column and 8 once more, a row and party. For one
+        column of 10^6 rows 340 rounds and 168 bytes.
     """
     return _scanned(engine, segments, columns, _least, direction)
 

@@ -75,7 +75,11 @@ class SharedReals(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         return -self + other
 
     def __mul__(self, other: Self | float) -> Self:
-        """Cost: 2 rounds, 9.3 bytes an element and party with a public number; 3 rounds, 17.3 bytes with secrets."""
+        """Element by element.
+
+        Cost: with a public number 2 rounds, 9.3 bytes an element and party (10.7 where words have less than 30 bits);
+            with secrets 3 rounds, 17.3 bytes, but 12 rounds a chunk and at most 46.3 bytes where products have 63 bits.
+        """
         if isinstance(other, SharedReals):
             self._require_alike(other)
             return self._truncated(self.units * other.units)
@@ -89,12 +93,19 @@ class SharedReals(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
     __rmul__ = __mul__
 
     def __matmul__(self, other: Self) -> Self:
-        """Product of two matrices. Cost: 3 rounds, 17.3 bytes an element of the result and party."""
+        """Product of two matrices.
+
+        Cost: 3 rounds, 17.3 bytes an element of the result and party; 12 rounds a chunk and at most 46.3 bytes where
+            sums of products have 63 bits.
+        """
         self._require_alike(other)
         return self._truncated(self.units @ other.units)
 
     def dot(self, other: Self) -> Self:
-        """Inner product, shape (1,). Cost: 3 rounds, 17.3 bytes a party."""
+        """Inner product, shape (1,).
+
+        Cost: 3 rounds, 17.3 bytes a party; 12 rounds and at most 1703 bytes where the sum of products has 63 bits.
+        """
         self._require_alike(other)
         return self._truncated(self.units.dot(other.units))
 
@@ -135,6 +146,25 @@ class SharedReals(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         """
         return self._function(division.reciprocal, bound)
 
+    def divide(self, divisor: Self, bound: float) -> Self:
+        """self / divisor where that is below `bound` in magnitude; what comes of others, zero included, means nothing.
+
+        Args:
+            divisor: shape (n,), as self; of either sign and of the same fraction_bits, which the result has, too.
+            bound: of the results, public.
+
+        Guarantees: off by at most 2^-26 of the result plus 2 + 2 / |divisor| units.
+        Leaks: nothing. Cost: at most 48 rounds a chunk, and 430 bytes an element and party.
+
+        Raises:
+            InvalidArgument: another length or other fraction_bits; a bound that is not finite; operands or results
+                that need more than 30 bits before the binary point, or 44 in all. Nothing was sent.
+        """
+        self._require_alike(divisor)
+        self.units._require_alike(divisor.units)
+        x = self.units.words
+        return divisor._function(lambda engine, y, form: division.divide(engine, x, y, form), bound, self.bound)
+
     def sqrt(self) -> Self:
         """The square root of values that are not negative. See `circuits.roots.square_root`."""
         return self._function(roots.square_root, max(math.sqrt(self.bound), 1.0))
@@ -157,9 +187,13 @@ class SharedReals(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
         opened = self.units.open(to)
         return None if opened is None else np.ldexp(opened.astype(np.float64), -self.fraction_bits)
 
-    def _function(self, function: Function, bound: float) -> Self:
-        """A circuit whose argument and result lie in one domain."""
-        greatest = max(self.bound, bound)
+    def _function(self, function: Function, *bounds: float) -> Self:
+        """A circuit whose arguments and result lie in one domain; `bounds`: of the result, then of other arguments."""
+        if not all(map(math.isfinite, bounds)):
+            raise InvalidArgument("bound", bounds[0], "give a finite number, the greatest magnitude of the results")
+        if len(self.shape) != 1:
+            raise InvalidArgument("shape", self.shape, "functions take columns: reshape(-1) first")
+        greatest = max(self.bound, *bounds)
         form = FixedPoint(self.fraction_bits, max(math.frexp(greatest)[1], 0))
         words = function(self.engine, self.units.words, form)
         return self._of(SharedInts(self.engine, words, (1 << form.word_bits) - 1))

@@ -38,7 +38,8 @@ class Rep3:
     Guarantees: what one party sees, its shares and all messages, is uniform and independent of everybody's inputs,
         computationally, as long as no two parties join what they know; all follow the protocol (semi-honest).
     Leaks: lengths, labels and the number of rounds, which are public; what `open_words` and `open_bits` name.
-    Cost: `costs`.
+    Cost: `costs`. Where an operation says one round, it is one for every `WINDOW` chunks; bytes an element are those of
+        columns that fill whole words of 64 bits.
     Source: Araki, Furukawa, Lindell, Nof, Ohara 2016; Mohassel, Rindal 2018.
     """
 

@@ -43,7 +43,7 @@ def precedes(
 
     Guarantees: exact as long as |x - y| < 2^63 in columns shared by sums.
     Leaks: nothing. Cost: 2 rounds and one for each doubling of the planes, without the first if all columns are shared
-        by exclusive or; 3/8 byte a plane and element and party, and 8/3 for each column shared by sums.
+        by exclusive or; at most 3/8 byte a plane and element and party, and 8/3 for each column shared by sums.
     """
 
     def plane(piece: slice) -> Pair:

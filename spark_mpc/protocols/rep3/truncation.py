@@ -94,7 +94,7 @@ def truncated_exactly(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
         bits: 0 to 62.
 
     Guarantees: exact for every word in two's complement.
-    Leaks: nothing. Cost: at most 11 rounds a chunk; 38.3 bytes an element and party for 20 bits, 39.5 at most.
+    Leaks: nothing. Cost: at most 11 rounds a chunk; 37.7 bytes an element and party for 20 bits, 38.9 at most.
     """
     assert 0 <= bits <= MOST_BITS
     if not bits:

@@ -28,6 +28,9 @@ from tests.tools.conformance import Both, Operands, measured
 Reals = NDArray[np.float64]
 
 FORMS = [FixedPoint(*bits) for bits in ((16, 16), (20, 20), (24, 14), (30, 14), (14, 30), (0, 30), (8, 8), (7, 8))]
+DEAREST = FixedPoint(12, 30)
+"""Where reciprocals and inverse roots cost most: their last truncation cuts off more than 32 bits."""
+
 POINTS = 2000
 
 
@@ -95,9 +98,9 @@ class Case:
 
 
 CASES = {
-    "reciprocal": Case(reciprocal, np.reciprocal, of_both_signs, 2.0**-26, 0, 2, 41, 386),
+    "reciprocal": Case(reciprocal, np.reciprocal, of_both_signs, 2.0**-26, 0, 2, 41, 387),
     "square root": Case(square_root, np.sqrt, positive, 2.0**-26, 0, 1, 50, 435),
-    "inverse root": Case(inverse_square_root, lambda x: 1 / np.sqrt(x), positive, 2.0**-26, 0, 1, 46, 408),
+    "inverse root": Case(inverse_square_root, lambda x: 1 / np.sqrt(x), positive, 2.0**-26, 0, 1, 46, 410),
     "exponential": Case(exponential, np.exp, exponents, 2.0**-25, 0, 1, 35, 348),
     "logarithm": Case(logarithm, np.log, positive, 0, 2.0**-24, 2, 38, 376),
     "sigmoid": Case(sigmoid, logistic, logistic_points, 0, 2.0**-25, 1, 61, 495),
@@ -135,7 +138,9 @@ def test_functions_are_as_near_as_they_say(name: str, form: FixedPoint) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_functions_cost_what_they_say(name: str) -> None:
     case, length = CASES[name], 6400
-    costs = [run(case, form.encode(np.full(length, 1.5)), form).declared for form in FORMS if form.fraction_bits]
+    costs = [
+        run(case, form.encode(np.full(length, 1.5)), form).declared for form in [*FORMS, DEAREST] if form.fraction_bits
+    ]
     assert max(cost.rounds for cost in costs) == case.rounds
     assert case.payload - 1 <= max(cost.payload_bytes for cost in costs) / 3 / length <= case.payload
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from spark_mpc.protocols.cost import FREE
 from spark_mpc.protocols.engine import Engine
+from spark_mpc.protocols.plain import Plain
 from spark_mpc.protocols.rep3.context import CHUNK
+from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
+from spark_mpc.ring.planes import unpacked
 from spark_mpc.transport.streams import StreamChannel, open_channel, verify
 from spark_mpc.transport.tls import tls_transport
 from tests.tools.conformance import Operands, measured, opened
 from tests.tools.federations import at_once, loopback_federation
+from tests.tools.three import three_parties
 
 EDGES = [0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2, 2**64 - 1]
 LENGTHS = st.sampled_from([1, 2, 63, 64, 65, 127, 128, 129, 300])
@@ -146,6 +153,37 @@ def test_a_shuffle_keeps_rows_together(given_operands: Operands) -> None:
     np.testing.assert_array_equal(narrow, x.astype(np.uint32))
     assert both.sent_bytes == both.declared.sent_bytes
     assert both.rounds == both.declared.rounds == 3
+
+
+def test_random_bits_are_uniform_unknown_and_free() -> None:
+    """Fresh ones in every call and run; neither a party's own parts nor any two calls or runs agree but by chance."""
+    length = 1 << 14
+
+    def program(engine: Rep3) -> tuple[list[Bits], list[Any], int]:
+        drawn = [engine.random_bits(length), engine.random_bits(length), engine.random_bits(65)]
+        sent = engine._context.channel.meter.sent_bytes
+        return drawn, [engine.open_bits(bits) for bits in drawn], sent
+
+    runs = [three_parties(program, seed)[0] for seed in (1, 2)]
+    columns = []
+    for parties in runs:
+        for drawn, values, sent in parties:
+            assert sent == 0
+            assert [len(one) for one in values] == [length, length, 65]
+            np.testing.assert_array_equal(values[0], parties[0][1][0])
+            for bits, value in zip(drawn[:2], values[:2], strict=True):
+                known = unpacked(np.bitwise_xor(*bits.parts), length)
+                columns += [known ^ value, *(unpacked(part, length) ^ value for part in bits.parts)]
+        columns += parties[0][1][:2]
+    opened_bits = [one for parties in runs for one in parties[0][1][:2]]
+    columns += [a ^ b for a, b in combinations(opened_bits, 2)]
+    columns += [one[1:] ^ one[:-1] for one in opened_bits]
+    for column in columns:  # 5.5 standard deviations: all 50 within, but for a chance of 2 in a million
+        assert abs(2 * int(column.sum()) - len(column)) <= 5.5 * math.sqrt(len(column))
+    twin = Plain()
+    ones = int(unpacked(twin.random_bits(length).parts[0], length).sum())
+    assert abs(2 * ones - length) <= 5.5 * math.sqrt(length)
+    assert twin.spent == FREE
 
 
 def test_nothing_of_a_share_shows() -> None:

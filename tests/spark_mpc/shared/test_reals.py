@@ -71,6 +71,22 @@ def test_functions_are_near_numpys(name: str) -> None:
     np.testing.assert_allclose(results[0], theirs(x), rtol=2.0**-24, atol=3 * UNIT)
 
 
+def test_quotients_are_near_numpys() -> None:
+    x, y = np.array([0, 1, -7.5, 20, 0.001, 3]), np.array([0.5, -3, 0.75, 20, 0.01, -0.01])
+    x, y = (np.rint(column / UNIT) * UNIT for column in (x, y))
+    results, _ = three_parties(lambda e: reals(e, x, bound=20).divide(reals(e, y, owner=1, bound=20), 300).open())
+    allowed = 2.0**-26 * np.abs(x / y) + (2 + 2 / np.abs(y)) * UNIT
+    assert results[0] is not None
+    assert (np.abs(results[0] - x / y) <= allowed).all()
+
+
+def test_a_quotients_domain_has_both_operands_and_the_result() -> None:
+    small, large = (reals(Plain(), [1.5], bound=bound) for bound in (2, 3000))
+    assert small.divide(large, 2).bound >= 3000
+    assert large.divide(small, 2).bound >= 3000
+    assert small.divide(small, 9000).bound >= 9000
+
+
 def test_bounds_follow_every_operation() -> None:
     x = reals(Plain(), [1.5, -2.0], bound=10)
     assert x.bound == 10
@@ -84,7 +100,8 @@ def test_bounds_follow_every_operation() -> None:
 
 def test_what_could_wrap_is_refused_before_anything_is_sent() -> None:
     twin = Plain()
-    large = reals(twin, [1.0], bound=2.0**40)
+    large, small = reals(twin, [1.0], bound=2.0**40), reals(twin, [1.0])
+    other = shared_reals(Plain(), owner=0, values=np.array([1.0]), length=1, bound=10, fraction_bits=8)
     sent = twin.spent
     for operation in (
         lambda: large * large,
@@ -94,6 +111,17 @@ def test_what_could_wrap_is_refused_before_anything_is_sent() -> None:
         lambda: large * math.nan,
         lambda: large + math.inf,
         lambda: large.exp(2.0**40),
+        lambda: large.divide(small, 1),
+        lambda: small.divide(large, 1),
+        lambda: small.divide(small, 2.0**40),
+        lambda: small.divide(small, math.inf),
+        lambda: small.divide(small, math.nan),
+        lambda: small.divide(reals(Plain(), [1.0, 2.0]), 1),
+        lambda: small.divide(other, 1),
+        lambda: small.reshape(1, 1).divide(small.reshape(1, 1), 1),
+        lambda: small.reciprocal(math.inf),
+        lambda: small.reciprocal(math.nan),
+        lambda: small.reshape(1, 1).sqrt(),
         large.sigmoid,
     ):
         with pytest.raises(InvalidArgument):
