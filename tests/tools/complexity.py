@@ -95,8 +95,8 @@ _INTRODUCTION = f"""# What operations send
 
 Under `rep3`, sent by one party for each element, {ELEMENTS:,} elements of 64 bits at once; payload, without framing and
 TLS. Rounds are messages that wait for one another. More than 131,072 elements go through an operation of several rounds
-in chunks, each of which takes its rounds. Rounds are added up as if every operation and chunk waited for all messages of
-the one before; where they overlap (several chunks or operations under way) fewer may be taken, so that they are an
+in chunks, each of which takes its rounds. Rounds are added up as if every operation and chunk waited for all messages
+of the one before; where they overlap (several chunks or operations under way) fewer may be taken, so that they are an
 upper bound, which one operation of the engine on one chunk meets.
 
 This page is generated from the declared costs: `python -m tests.tools.complexity`. Operations are held to them by the
