@@ -127,6 +127,9 @@ class Program:
 
         Guarantees: the release satisfies the guarantee towards any coalition without two compute parties: noise is
             discrete Laplace of the program's sensitivity, drawn under sharing and known to nobody.
+        Leaks: to recipients the release; to all parties what `explain` lists: the program, bounds, data versions, and
+            when each party is done.
+        Cost: rounds and bytes as `explain` counts them.
         """
         return self._run(self._noise(epsilon, delta, ""), "", recipients)
 
@@ -147,6 +150,9 @@ class Program:
             InvalidArgument: a name that no policy could list.
             DisclosureRefused: this owner's policy does not list it so; nothing was shared.
             Disagreement, PeerLost, AbortedByPeer: as for `release`; another owner's refusal ends the run, too.
+
+        Leaks: the exact result, to recipients; else as `release`.
+        Cost: that of `release` without its noise.
         """
         if not name:
             raise InvalidArgument("name", name, "give the name under which the owners' policy files list it")

@@ -32,7 +32,7 @@ class KeyStream:
     never asked for. Where plain counter mode is the faster way to the same bytes, it is taken.
 
     Guarantees: two holders of the key who take the same shapes in the same order get the same words; to anybody else
-        they are uniform and independent, computationally. One stream yields at most 2^64 bytes.
+        they are uniform and independent, computationally: q blocks of 16 bytes within q^2 / 2^129, beside AES itself.
     Source: NIST SP 800-38D, section 6.5 (GCTR) and 7.1.
     """
 

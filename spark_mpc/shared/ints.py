@@ -29,6 +29,8 @@ class SharedBits(Secret):
     Attributes:
         engine: this party's.
         bits: its shares.
+
+    Leaks: no operation anything but shapes; `open` the values, to whom it names.
     """
 
     engine: Engine = field(repr=False)
@@ -84,6 +86,8 @@ class SharedInts(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its b
         words: its shares, two's complement modulo 2^64.
         bound: the greatest magnitude that the values can have, public; it follows every operation, and one whose
             result could wrap is refused before anything is sent.
+
+    Leaks: no operation anything but shapes; `open` the values, to whom it names.
     """
 
     engine: Engine = field(repr=False)

@@ -33,6 +33,8 @@ class SharedReals(Secret):  # noqa: PLW1641 - a secret cannot be hashed, as its 
 
     Guarantees: sums are exact; a product is less than one unit beside the exact one. An operation whose result could
         wrap is refused before anything is sent.
+    Leaks: no operation anything but shapes; `open` the values, to whom it names, and of a product the unit that its
+        rounding adds: see `rep3.truncation.truncated`.
     """
 
     units: SharedInts = field(repr=False)

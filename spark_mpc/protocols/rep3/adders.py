@@ -46,7 +46,7 @@ def _sign_plane(context: Context, x: Arithmetic) -> Pair:
 def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
     """Planes of d0 + d1, input by party 0, and of d2, which parties 1 and 2 hold.
 
-    Cost: 1 round; party 0 sends 8 bytes an element.
+    Leaks: nothing. Cost: 1 round; party 0 sends 8 bytes an element.
     """
     shape = (WORD_BITS, plane_words(len(x)))
     known = to_planes(x.parts[0] + x.parts[1]) if context.me == 0 else None
@@ -62,7 +62,7 @@ def summands(context: Context, x: Arithmetic) -> tuple[Pair, Pair]:
 def carries(context: Context, generates: Pair, propagates: Pair, at: int) -> tuple[Pair, Pair]:
     """What a sum carries into plane `at`, above the lowest, and what comes out above all planes.
 
-    Cost: a round for each level of the wider side's tree, and one to join both sides.
+    Leaks: nothing. Cost: a round for each level of the wider side's tree, and one to join both sides.
     """
     low, high = _folded(
         context,
@@ -79,7 +79,7 @@ def carries(context: Context, generates: Pair, propagates: Pair, at: int) -> tup
 def carry(context: Context, generates: Pair, propagates: Pair) -> Pair:
     """What comes out above all planes.
 
-    Cost: a round for each doubling of the planes.
+    Leaks: nothing. Cost: a round for each doubling of the planes.
     """
     (whole,) = _folded(context, [_Group(generates, _planes(propagates, 1))])
     return whole.generates[0][0], whole.generates[1][0]

@@ -30,7 +30,7 @@ def input_words(context: Context, owner: int, values: Words | None, length: int,
         dtype: np.uint64 or np.uint32.
 
     Guarantees: what the next party receives is uniform; the previous one receives nothing.
-    Cost: 1 round; the owner sends `dtype`'s bytes for each element, the others nothing.
+    Leaks: nothing but the length. Cost: 1 round; the owner sends `dtype`'s bytes for each element, the others nothing.
     """
     return Arithmetic(dealt(context, owner, values, length, sums(dtype)))
 

@@ -35,7 +35,7 @@ __all__ = [
 def input_binary(context: Context, owner: int, values: Words | None, length: int) -> Binary:
     """Share one party's words, uint64, shape (length,); see `replication.dealt` for guarantees.
 
-    Cost: 1 round; the owner sends 8 bytes for each element, the others nothing.
+    Leaks: nothing but the length. Cost: 1 round; the owner sends 8 bytes for each element, the others nothing.
     """
     return Binary(dealt(context, owner, values, length, XOR))
 
@@ -43,7 +43,7 @@ def input_binary(context: Context, owner: int, values: Words | None, length: int
 def input_bits(context: Context, owner: int, values: NDArray[Any] | None, length: int) -> Bits:
     """Share one party's zeros and ones, shape (length,).
 
-    Cost: 1 round; the owner sends 1 bit for each element, in whole words.
+    Leaks: nothing but the length. Cost: 1 round; the owner sends 1 bit for each element, in whole words.
     """
     plane = None if values is None else packed(values)
     return Bits(dealt(context, owner, plane, plane_words(length), XOR), length)

@@ -27,7 +27,7 @@ def shared_inside(words: Words) -> tuple[bytes, bytes, bytes]:
         words: uint64, shape (n,).
 
     Guarantees: each message alone, and each party's two parts, are uniform.
-    Cost: 1 round; 16 n + 64 bytes in all.
+    Leaks: nothing but the length. Cost: 1 round; 16 n + 64 bytes in all.
     """
     seeds = [secrets.token_bytes(KEY_BYTES) for _ in range(2)]
     rest = words - _stream(seeds[0], len(words)) - _stream(seeds[1], len(words))
@@ -58,7 +58,7 @@ def taken_inside(me: int, payload: bytes, length: int) -> Arithmetic:
 def opened_outside(me: int, shared: Arithmetic) -> bytes | None:
     """What compute party `me` sends to a recipient that does not compute; None if nothing.
 
-    Cost: 1 round; parties 0 and 1 send 8 bytes an element each.
+    Leaks: the value, to the recipient. Cost: 1 round; parties 0 and 1 send 8 bytes an element each.
     """
     if me == PARTIES - 1:
         return None

@@ -47,7 +47,7 @@ def dealt(context: Context, owner: int, values: NDArray[Any] | None, shape: int 
         kind: how the parts give the value.
 
     Guarantees: what the next party receives is uniform; the previous one receives nothing.
-    Cost: 1 round; the owner sends the values' bytes once.
+    Leaks: nothing but the shape. Cost: 1 round; the owner sends the values' bytes once.
     """
     label = context.label("input")
     if context.me == owner:
@@ -69,7 +69,7 @@ def dealt(context: Context, owner: int, values: NDArray[Any] | None, shape: int 
 def missing_part(context: Context, parts: tuple[NDArray[Any], ...], to: tuple[int, ...]) -> NDArray[Any] | None:
     """The part that this party lacks, from the previous one, which holds it first; None at who is no recipient.
 
-    Cost: 1 round; the party before each recipient sends the part once.
+    Leaks: the value, to the recipients. Cost: 1 round; the party before each recipient sends the part once.
     """
     label = context.label("open")
     if context.next in to:
