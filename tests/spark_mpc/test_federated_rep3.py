@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,8 @@ from spark_mpc.errors import FederationError
 from spark_mpc.federated_frame import FederatedQuery
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.shares import Arithmetic
+from spark_mpc.ring.streams import KeyStream
+from spark_mpc.sums import sharing
 from spark_mpc.sums.base import Joint, SumProtocol, Work
 from spark_mpc.sums.replicated import Replicated
 from spark_mpc.transport.stream_frames import Transcript
@@ -42,6 +45,7 @@ ROWS = {
     "d": [("d1", 2, 0.25)],
     "e": [("e1", 2, 1.0), ("e1", 0, 1.0), ("e2", 5, 1.0)],
 }
+OF_THE_RUN = {"hello", "agree", "ready", "armed", "done", "transcript"}
 CAPACITY = dp.ApproxDP(100, "1e-3")
 
 
@@ -177,6 +181,43 @@ def test_recipients_inside_and_outside(
             answers = {row["k"]: row["n"] for row in outcome.answers.values.to_pylist()}
             assert answers == {key: n for key, (n, _) in pooled(NAMES).items()}
     assert {ledger.spent().epsilon for ledger in made.values()} == {1}
+
+
+def test_runs_have_keys_of_their_own_and_look_alike_for_neighbours(
+    spark: SparkSession, tables: dict[str, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ATTACKS 24 and 28 on whole runs: keys of pairs are fresh, and who sends what and how long tells nothing."""
+    taken: list[bytes] = []
+
+    class Noted(KeyStream):
+        def __init__(self, key: bytes) -> None:
+            taken.append(key)
+            super().__init__(key)
+
+    monkeypatch.setattr(sharing, "KeyStream", Noted)
+    neighbour = write_table(spark, tmp_path / "b", "id string, k int, v double", [("b2", 0, -7.0), ("b3", 7, 10.0)])
+    others = {**tables, "b": Table.forPath(spark, neighbour, unit="id", null_units="drop", max_units=1000)}
+    names, patterns, payloads = NAMES[:3], [], []
+    for number, held in enumerate((tables, tables, others)):
+        wire, folder = Wire(), tmp_path / str(number)
+        folder.mkdir()
+        federation = mpc.Federation.local(names, protocol="rep3")
+        with memory_parties(federation, ledgers(folder, names), wire) as parties:
+
+            def ask(name: str, held: Mapping[str, Table] = held, parties: Mapping[str, Any] = parties) -> Any:
+                frame = alone(parties[name], held[name], spark, overlap=1, protocol=Replicated())
+                query = frame.groupBy("k", keys=KEYS, max_groups=3, max_rows=3).agg(dp.count().alias("n"))
+                return lambda: query.release(epsilon="1", delta="1e-9")
+
+            outcomes = all_at_once({name: ask(name) for name in names})
+        assert not [outcome for outcome in outcomes.values() if isinstance(outcome, Exception)], outcomes
+        secret = [m for m in wire.sent if m.step.split("/")[0] not in OF_THE_RUN]
+        assert {m.step.split("/")[0] for m in secret} >= {"share", "noise"}
+        patterns.append(sorted((m.sender, m.peer, m.step, len(m.payload)) for m in secret))
+        payloads += [m.payload for m in secret if len(m.payload) >= 16]
+    assert patterns[0] == patterns[1] == patterns[2]
+    assert sorted(Counter(taken).values()) == [2] * 9  # three runs, three pairs, and both of each pair
+    assert len(set(payloads)) == len(payloads)
 
 
 @pytest.mark.parametrize(
