@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spark_mpc.protocols.engine import Engine
-from spark_mpc.protocols.shares import Arithmetic, concatenated
+from spark_mpc.protocols.shares import Arithmetic
 
 __all__ = ["in_chunks"]
 
@@ -18,6 +22,11 @@ def in_chunks(engine: Engine, circuit: Callable[..., Arithmetic], *columns: Arit
     length = len(columns[0])
     if length <= engine.chunk:
         return circuit(*columns) if length else columns[0]
-    starts = range(0, length, engine.chunk)
-    pieces = [slice(start, min(start + engine.chunk, length)) for start in starts]
-    return concatenated([circuit(*(column.piece(piece) for column in columns)) for piece in pieces])
+    whole: tuple[NDArray[Any], ...] = ()
+    for start in range(0, length, engine.chunk):
+        piece = slice(start, min(start + engine.chunk, length))
+        result = circuit(*(column.piece(piece) for column in columns))
+        whole = whole or tuple(np.empty(length, result.dtype) for _ in result.parts)
+        for out, part in zip(whole, result.parts, strict=True):
+            out[piece] = part
+    return Arithmetic(whole)

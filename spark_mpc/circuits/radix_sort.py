@@ -140,8 +140,7 @@ def digit_places(engine: Engine, bits: Bits, count: int) -> Arithmetic:
     Leaks: nothing. Cost: count + 2 rounds; 16/3 bytes a bit, 4 a product of two or more bits and 4 a row and party.
     """
     length = len(bits) // count
-    flags = engine.bits_to_arithmetic(bits, np.uint32)
-    products = _products(engine, flags.map(lambda part: part.reshape(count, length)))
+    products = _products(engine, bits, count)
     offset, before, pieces = _first_ranks(engine, products, count), _nothing(products), []
     for start in range(0, length, engine.chunk):
         chunk = _columns(products, slice(start, start + engine.chunk))
@@ -153,16 +152,23 @@ def digit_places(engine: Engine, bits: Bits, count: int) -> Arithmetic:
     return concatenated(pieces)
 
 
-def _products(engine: Engine, flags: Arithmetic) -> Arithmetic:
+def _products(engine: Engine, bits: Bits, count: int) -> Arithmetic:
     """Row m of the result is the product of those bits that stand in the number m; row 0 is one."""
-    count, length = flags.shape
-    one = engine.constant(np.ones(length, np.uint32))
-    rows = [one, flags.map(lambda part: part[0])]
-    for j in range(1, count):
-        flag = flags.piece(slice(j, j + 1)).map(np.ravel)
-        new = engine.multiply(concatenated([flag] * (len(rows) - 1)), concatenated(rows[1:]))
-        rows += [flag, *(new.piece(slice(m * length, (m + 1) * length)) for m in range(len(rows) - 1))]
-    return concatenated(rows).map(lambda part: part.reshape(-1, length))
+    length = len(bits) // count
+    flags = engine.bits_to_arithmetic(bits, np.uint32)
+    one = engine.constant(np.ones(1, np.uint32))
+    products = Arithmetic(tuple(np.empty((1 << count, length), np.uint32) for _ in flags.parts))
+    for whole, part, ones in zip(products.parts, flags.parts, one.parts, strict=True):
+        whole[0] = ones
+        whole[[1 << j for j in range(count)]] = part.reshape(count, length)
+    del flags  # the most memory is taken below
+    for known in (1 << j for j in range(1, count)):
+        flag, others = products.piece(slice(known, known + 1)), products.piece(slice(1, known))
+        repeated = Arithmetic(tuple(np.tile(part[0], known - 1) for part in flag.parts))
+        new = engine.multiply(repeated, others.map(np.ravel))
+        for whole, part in zip(products.parts, new.parts, strict=True):
+            whole[known + 1 : 2 * known] = part.reshape(known - 1, length)
+    return products
 
 
 def _columns(matrix: Arithmetic, at: slice) -> Arithmetic:

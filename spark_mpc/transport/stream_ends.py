@@ -27,12 +27,13 @@ class Outgoing:
     """The sending end.
 
     Guarantees: `send` waits only while more than two messages are queued and they exceed 64 MiB together with the new
-        one. Parties in lockstep, which in every step send at most two messages to each peer before they receive what
-        that step sends them, therefore never wait for each other in a circle, whatever the sizes. For let P be the
-        party that has completed the fewest steps, t. Every peer has completed at least t, so it has received all that
-        P sent in its first t steps: of P's messages, only those of the present step are queued, and P's sends do not
-        wait. What P receives in this step was queued by peers before they went on, or is being sent by one that has
-        completed as few as P; and P reads, so their writers make progress. So P completes its step.
+        one. Parties in lockstep therefore never wait for each other in a circle, if what a party sends to a peer in one
+        step before it receives what that step sends it are at most two messages, whatever their size, or 64 MiB. For
+        let P be the party that has completed the fewest steps, t. Every peer has completed at least t, so it has
+        received all that P sent in its first t steps: of P's messages, only those of the present step are queued, and
+        P's sends do not wait. What P receives in this step was queued by peers before they went on, or is being sent by
+        one that has completed as few as P; and P reads, so their writers make progress. So P completes its step. A step
+        in which P only sends may send any amount: its receiver has completed the step, or is in it and reads.
     Cost: no copy of a payload above 64 KiB but of its first record; a thread, which runs only while something is
         queued.
 

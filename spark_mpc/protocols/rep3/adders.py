@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from spark_mpc.protocols.rep3.boolean import conjunction, conjunctions, decided_in_chunks
-from spark_mpc.protocols.rep3.context import Context
+from spark_mpc.protocols.rep3.context import Context, cut
 from spark_mpc.protocols.rep3.replication import XOR, Pair, dealt
 from spark_mpc.protocols.shares import Arithmetic, Binary, Bits
-from spark_mpc.ring.masks import Words
 from spark_mpc.ring.planes import WORD_BITS, from_planes, plane_words, to_planes
 
 __all__ = ["carries", "carry", "negative", "summands", "to_binary"]
@@ -136,14 +135,13 @@ def to_binary(context: Context, x: Arithmetic) -> Binary:
 
     Leaks: nothing. Cost: 8 rounds a chunk, 49.3 bytes an element and party.
     """
-    pieces = []
-    for start in range(0, len(x), context.chunk):
-        piece = x.piece(slice(start, start + context.chunk))
+    out = np.empty((2, len(x)), np.uint64)
+    for piece in cut(slice(0, len(x)), context.chunk):
         with context.step("binary"):
-            planes = _sum_planes(context, *summands(context, piece))
-        pieces.append([from_planes(part, len(piece)) for part in planes])
-    first, second = ([piece[side] for piece in pieces] for side in range(2))
-    return Binary((_joined(first), _joined(second)))
+            planes = _sum_planes(context, *summands(context, x.piece(piece)))
+        for whole, part in zip(out, planes, strict=True):
+            whole[piece] = from_planes(part, piece.stop - piece.start)
+    return Binary((out[0], out[1]))
 
 
 def _sum_planes(context: Context, u: Pair, v: Pair) -> Pair:
@@ -182,7 +180,3 @@ def _planes(planes: Pair, start: int, stop: int | None = None, step: int = 1) ->
 def _topped(lower: Pair, planes: Pair) -> Pair:
     """Planes with the uppermost one of others above them."""
     return np.concatenate([lower[0], planes[0][-1:]]), np.concatenate([lower[1], planes[1][-1:]])
-
-
-def _joined(pieces: list[Words]) -> Words:
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.uint64)

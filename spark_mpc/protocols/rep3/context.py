@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spark_mpc.protocols.channel import Channel
 from spark_mpc.ring.streams import KeyStream, Unsigned
 
-__all__ = ["CHUNK", "PARTIES", "WINDOW", "Context"]
+__all__ = ["CACHED", "CHUNK", "PARTIES", "WINDOW", "Context", "cut"]
 
 PARTIES = 3
 
@@ -24,15 +24,23 @@ CACHED = 1 << 15
 """Elements of a chunk that are computed together: what one pass leaves is in the cache when the next begins."""
 
 MESSAGE = 4
-"""Chunks in a message of an operation with one round: each costs its two ends about 0.3 ms, whatever its length."""
+"""Chunks in a message of a long column: each message costs its two ends about 0.3 ms, whatever its length."""
 
 WINDOW = 16
 """Chunks, in whole messages, that a party sends ahead of those that it has received. Three parties that are all this
 far ahead of each other have 16 MiB on the way: less than a channel takes before a send waits, so that they never wait
 for one another."""
 
+_LONGEST_CHUNK = 1 << 19
+
 Write = Callable[[slice, NDArray[Any]], None]
 """Called with a slice of the elements, and the memory that their part is written to."""
+
+Make = Callable[[slice], NDArray[Any]]
+"""Gives what is sent for a slice of the elements: contiguous, and never written to from then on."""
+
+Take = Callable[[slice], None]
+"""Receives what comes for a slice of the elements."""
 
 
 @dataclass
@@ -43,7 +51,8 @@ class Context:
         channel: to the other two.
         own: the stream of key k_i, which the previous party holds, too.
         following: the stream of key k_i+1, which the next party holds, too.
-        chunk: elements that go through all rounds of an operation together; a multiple of 64.
+        chunk: elements that go through all rounds of an operation together; a multiple of 64, and at most 2^19: a window
+            of words is then no more than a channel takes before a send waits.
     """
 
     channel: Channel
@@ -51,6 +60,10 @@ class Context:
     following: KeyStream = field(repr=False)
     chunk: int = CHUNK
     _path: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        assert self.chunk % 64 == 0, f"chunk {self.chunk} is no multiple of 64"
+        assert 0 < self.chunk <= _LONGEST_CHUNK, f"chunk {self.chunk} is above {_LONGEST_CHUNK}"
 
     @property
     def me(self) -> int:
@@ -122,20 +135,57 @@ class Context:
             dtype: of an element.
             write: writes this party's part of a slice of at most `CACHED` elements, with its share of zeros inside.
         """
+
+        def write_message(piece: slice, out: NDArray[Any]) -> None:
+            for cached in cut(piece, CACHED):
+                write(cached, out[cached.start - piece.start : cached.stop - piece.start])
+
+        return self.reshared_in_messages(name, length, dtype, write_message)
+
+    def reshared_in_messages(
+        self, name: str, length: int, dtype: np.dtype[Any], write: Write
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """`reshared_in_chunks`, with a `write` for the slice of a whole message; it may exchange others before."""
         label = self.label(name)
-        slices, ahead = list(_cut(slice(0, length), MESSAGE * self.chunk)), WINDOW // MESSAGE
         mine, received = np.empty((2, length), dtype)  # as one block, below 32 MiB: glibc then keeps it when it is free
-        for number, piece in enumerate(slices):
-            if number >= ahead:
-                self.channel.receive(self.next, label, received[slices[number - ahead]])
-            for cached in _cut(piece, CACHED):
-                write(cached, mine[cached])
-            self.channel.send(self.previous, label, mine[piece])
-        for piece in slices[-ahead:]:
+
+        def part(piece: slice) -> NDArray[Any]:
+            out: NDArray[Any] = mine[piece]
+            write(piece, out)
+            return out
+
+        def take(piece: slice) -> None:
             self.channel.receive(self.next, label, received[piece])
+
+        self.stream(label, length, sends=(self.previous, part), take=take)
         return mine, received
 
+    def stream(
+        self, label: str, length: int, *, sends: tuple[int, Make] | None = None, take: Take | None = None
+    ) -> None:
+        """Send and receive a long column in messages of `MESSAGE` chunks, while further ones are still computed.
 
-def _cut(whole: slice, length: int) -> Iterator[slice]:
+        Args:
+            label: of the messages that are sent.
+            length: elements.
+            sends: to whom, and what makes every message; None where nothing is sent.
+            take: receives every message that comes; None where none does.
+
+        Cost: one round for every `WINDOW` chunks. Nobody is further ahead of what it has received, so that parties that
+            all send and receive never wait for one another.
+        """
+        slices, ahead = list(cut(slice(0, length), MESSAGE * self.chunk)), WINDOW // MESSAGE
+        for number, piece in enumerate(slices):
+            if take is not None and number >= ahead:
+                take(slices[number - ahead])
+            if sends is not None:
+                to, make = sends
+                self.channel.send(to, label, make(piece))
+        if take is not None:
+            for piece in slices[-ahead:]:
+                take(piece)
+
+
+def cut(whole: slice, length: int) -> Iterator[slice]:
     """A slice in pieces of at most `length` elements."""
     return (slice(start, min(start + length, whole.stop)) for start in range(whole.start, whole.stop, length))

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from spark_mpc.protocols.engine import Combination
 from spark_mpc.protocols.rep3.context import Context
-from spark_mpc.protocols.rep3.replication import dealt, sums
+from spark_mpc.protocols.rep3.replication import Pair, dealt, sums
 from spark_mpc.protocols.shares import Arithmetic, Bits
-from spark_mpc.ring.planes import unpacked
+from spark_mpc.ring.planes import WORD_BITS, plane_words, unpacked
 
 __all__ = ["bits_to_arithmetic", "combined_bits"]
 
@@ -27,9 +27,26 @@ def bits_to_arithmetic(context: Context, bits: Bits, dtype: type[Any]) -> Arithm
         bits: n of them.
         dtype: np.uint64 or np.uint32.
 
+    Guarantees: as `combined_bits`, of which this is the case that goes in chunks.
     Leaks: nothing. Cost: 2 rounds; 4/3 elements of `dtype` for each bit and party (party 0 sends two, the others one).
     """
-    return combined_bits(context, bits, lambda ones: ones, dtype)
+    out = np.empty((2, len(bits)), dtype)
+    with context.step("inject"):
+        label = context.label("product")
+
+        def product(piece: slice) -> NDArray[Any]:
+            once, sent = _injected(context, _piece(bits, piece), lambda ones: ones, dtype)
+            np.subtract(once[0], sent + sent, out=out[0, piece])
+            out[1, piece] = once[1]
+            return sent
+
+        def take(piece: slice) -> None:
+            received = np.empty(piece.stop - piece.start, dtype)
+            context.channel.receive(context.next, label, received)
+            out[1, piece] -= received + received
+
+        context.stream(label, len(bits), sends=(context.previous, product), take=take)
+    return Arithmetic((out[0], out[1]))
 
 
 def combined_bits(context: Context, bits: Bits, combine: Combination, dtype: type[Any]) -> Arithmetic:
@@ -48,21 +65,26 @@ def combined_bits(context: Context, bits: Bits, combine: Combination, dtype: typ
     Leaks: nothing. Cost: 2 rounds; n elements of `dtype` from party 0, and m from every party.
     """
     with context.step("inject"):
-        first, second = (unpacked(part, len(bits)).astype(dtype) for part in bits.parts)
-        known = first ^ second if context.me == 0 else None
-        c = dealt(context, 0, known, len(bits), sums(dtype))
-        nothing = np.zeros(len(bits), dtype)
-        d = ((nothing, nothing), (nothing, second), (first, nothing))[context.me]
-        once = [combine(c[side] + d[side]) for side in range(2)]
-        part = context.zero_sum(once[0].shape, dtype)
-        part += combine(_cross_terms(context, c, d))
+        once, part = _injected(context, bits, combine, dtype)
         both = context.reshared("product", part)
     return Arithmetic((once[0] - (both[0] + both[0]), once[1] - (both[1] + both[1])))
 
 
-def _cross_terms(context: Context, c: tuple[NDArray[Any], ...], d: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-    """This party's part of c d = (c_0 + c_1) d_2: party 1 knows c_1 and d_2, party 2 knows c_0 and d_2."""
+def _injected(context: Context, bits: Bits, combine: Combination, dtype: type[Any]) -> tuple[Pair, NDArray[Any]]:
+    """This party's two parts of the combined c + d, and its part of the combined c d under a fresh sharing of zeros."""
+    first, second = bits.parts
+    c_or_d = unpacked((first ^ second, second, first)[context.me], len(bits)).astype(dtype)
+    c = dealt(context, 0, c_or_d if context.me == 0 else None, len(bits), sums(dtype))
     if context.me == 0:
-        return np.zeros_like(c[0])
-    part: NDArray[Any] = c[0] * d[1] if context.me == 1 else c[1] * d[0]
-    return part
+        once = combine(c[0]), combine(c[1])
+        return once, context.zero_sum(once[0].shape, dtype)
+    known, d = c[context.me - 1], c_or_d  # the part of c that is not zero here, and d
+    product = combine(known * d)
+    product += context.zero_sum(product.shape, dtype)
+    return (combine(known), combine(d)) if context.me == 1 else (combine(d), combine(known)), product
+
+
+def _piece(bits: Bits, at: slice) -> Bits:
+    """Some of the bits: from a whole word on."""
+    planes = slice(at.start // WORD_BITS, plane_words(at.stop))
+    return Bits(tuple(part[planes] for part in bits.parts), at.stop - at.start)

@@ -37,10 +37,10 @@ class Rep3Costs:
         return _from_one(owner, plane_words(length) * _WORD_BYTES)
 
     def open_words(self, length: int, dtype: type[Any] = np.uint64, to: tuple[int, ...] = (0, 1, 2)) -> Cost:
-        return _opened(length * np.dtype(dtype).itemsize, to)
+        return self._opened(length, length * np.dtype(dtype).itemsize, to)
 
     def open_bits(self, length: int, to: tuple[int, ...] = (0, 1, 2)) -> Cost:
-        return _opened(plane_words(length) * _WORD_BYTES, to)
+        return self._opened(plane_words(length), plane_words(length) * _WORD_BYTES, to)
 
     def multiply(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
         return self._streamed(length, np.dtype(dtype).itemsize)
@@ -77,7 +77,8 @@ class Rep3Costs:
         return self._by_chunks(length, cost)
 
     def bits_to_arithmetic(self, length: int, dtype: type[Any] = np.uint64) -> Cost:
-        return self.combined_bits(length, length, dtype)
+        size = length * np.dtype(dtype).itemsize
+        return Cost(2 * self._windows(length), (2 * size, size, size))
 
     def combined_bits(self, length: int, results: int, dtype: type[Any] = np.uint64) -> Cost:
         size = np.dtype(dtype).itemsize
@@ -89,7 +90,8 @@ class Rep3Costs:
     def truncated(self, length: int, bits: int) -> Cost:
         if not bits:
             return FREE
-        return _from_one(0, length * np.dtype(wrap_type(bits)).itemsize) + self._streamed(length, _WORD_BYTES)
+        input_bytes = length * np.dtype(wrap_type(bits)).itemsize
+        return Cost(self._windows(length), (input_bytes, 0, 0)) + self._streamed(length, _WORD_BYTES)
 
     def truncated_exactly(self, length: int, bits: int) -> Cost:
         """Generates, trees below and above `bits`, one merge to join them; then two bits become numbers."""
@@ -109,9 +111,15 @@ class Rep3Costs:
         return Cost(3 if length else 0, (2 * length * sum(widths),) * PARTIES)
 
     def _streamed(self, length: int, element_bytes: int) -> Cost:
-        """One round for every window of chunks, none but the first of which is waited for at the start."""
-        windows = -(-length // (self._chunk * WINDOW))
-        return Cost(max(windows, 1), (length * element_bytes,) * PARTIES)
+        return Cost(self._windows(length), (length * element_bytes,) * PARTIES)
+
+    def _opened(self, elements: int, size: int, to: tuple[int, ...]) -> Cost:
+        sent = tuple(size if (party + 1) % PARTIES in to else 0 for party in range(PARTIES))
+        return Cost(self._windows(elements), sent)
+
+    def _windows(self, length: int) -> int:
+        """What is waited for in turn: nobody is further than a window of chunks ahead of what it has received."""
+        return max(-(-length // (self._chunk * WINDOW)), 1)
 
     def _by_chunks(self, length: int, cost: Callable[[int], Cost]) -> Cost:
         return self._in_pieces(length, lambda elements: cost(plane_words(elements) * _WORD_BYTES))
@@ -128,10 +136,6 @@ def _from_one(owner: int, size: int) -> Cost:
 
 def _from_all(size: int) -> Cost:
     return Cost(1, (size,) * PARTIES)
-
-
-def _opened(size: int, to: tuple[int, ...]) -> Cost:
-    return Cost(1, tuple(size if (party + 1) % PARTIES in to else 0 for party in range(PARTIES)))
 
 
 def _summands(plane_bytes: int) -> Cost:

@@ -49,20 +49,25 @@ def dealt(context: Context, owner: int, values: NDArray[Any] | None, shape: int 
     Guarantees: what the next party receives is uniform; the previous one receives nothing.
     Leaks: nothing but the shape. Cost: 1 round; the owner sends the values' bytes once.
     """
-    label = context.label("input")
+    label, size = context.label("input"), int(np.prod(shape, dtype=np.int64))
     if context.me == owner:
         assert values is not None
         assert values.dtype == kind.dtype, f"{values.dtype} in place of {kind.dtype}"
-        assert values.size == np.prod(shape, dtype=np.int64), f"{values.size} values for shape {shape}"
-        mask = context.own.words(shape, kind.dtype.type)
-        rest = kind.less(values, mask)
-        context.channel.send(context.next, label, rest)
-        return mask, rest
+        assert values.size == size, f"{values.size} values for shape {shape}"
+        given, mask, rest = values.reshape(-1), np.empty(size, kind.dtype), np.empty(size, kind.dtype)
+
+        def masked(piece: slice) -> NDArray[Any]:
+            context.own.fill(mask[piece])
+            kind.less(given[piece], mask[piece], out=rest[piece])
+            return rest[piece]
+
+        context.stream(label, size, sends=(context.next, masked))
+        return mask.reshape(shape), rest.reshape(shape)
     nothing = np.zeros(shape, kind.dtype)
     if context.previous == owner:
-        rest = np.empty(shape, kind.dtype)
-        context.channel.receive(owner, label, rest)
-        return rest, nothing
+        rest = np.empty(size, kind.dtype)
+        context.stream(label, size, take=lambda piece: context.channel.receive(owner, label, rest[piece]))
+        return rest.reshape(shape), nothing
     return nothing, context.following.words(shape, kind.dtype.type)
 
 
@@ -71,11 +76,14 @@ def missing_part(context: Context, parts: tuple[NDArray[Any], ...], to: tuple[in
 
     Leaks: the value, to the recipients. Cost: 1 round; the party before each recipient sends the part once.
     """
-    label = context.label("open")
-    if context.next in to:
-        context.channel.send(context.next, label, np.ascontiguousarray(parts[0]))
-    if context.me not in to:
-        return None
-    missing = np.empty(parts[0].shape, parts[0].dtype)
-    context.channel.receive(context.previous, label, missing)
-    return missing
+    label, held = context.label("open"), parts[0].reshape(-1)
+    missing = np.empty(held.shape, held.dtype)
+    context.stream(
+        label,
+        len(held),
+        sends=(context.next, lambda piece: np.ascontiguousarray(held[piece])) if context.next in to else None,
+        take=(lambda piece: context.channel.receive(context.previous, label, missing[piece]))
+        if context.me in to
+        else None,
+    )
+    return missing.reshape(parts[0].shape) if context.me in to else None

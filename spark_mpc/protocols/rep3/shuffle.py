@@ -31,12 +31,18 @@ def shuffled(context: Context, columns: Sequence[OneShare]) -> list[OneShare]:
     Guarantees: of the three permutations that are composed each party knows two; every hop shares afresh.
     Leaks: nothing. Cost: 3 rounds; 2 elements of each column and party.
     """
-    length = len(columns[0])
+    moved = list(columns)
     with context.step("shuffle"):
         for hop in range(PARTIES):
-            order = _order(context, hop, length)
-            columns = [_hop(context, hop, number, column, order) for number, column in enumerate(columns)]
-    return list(columns)
+            _hop_of_all(context, hop, moved)
+    return moved
+
+
+def _hop_of_all(context: Context, hop: int, columns: list[OneShare]) -> None:
+    """Replace the columns one after the other: what a hop has done with is free before the next column."""
+    order = _order(context, hop, len(columns[0]))
+    for number in range(len(columns)):
+        columns[number] = _hop(context, hop, number, columns[number], order)
 
 
 def _order(context: Context, hop: int, length: int) -> Permutation | None:
@@ -56,26 +62,36 @@ def _hop(context: Context, hop: int, number: int, column: OneShare, order: Permu
 
     New parts: y_b is a key stream of a and b; a sends y_a, b sends y_c.
     """
-    label = context.label(f"{hop}/{number}")
+    label, length = context.label(f"{hop}/{number}"), len(column)
     more, less = (np.bitwise_xor, np.bitwise_xor) if isinstance(column, Binary) else (np.add, np.subtract)
     stream, a, b = _common_stream(context, hop), hop, (hop + 1) % PARTIES
     c = (hop + 2) % PARTIES
+    first, second = np.empty((2, length), column.dtype)
     if stream is None or order is None:
-        y_c, y_a = np.empty(column.shape, column.dtype), np.empty(column.shape, column.dtype)
-        context.channel.receive(a, label, y_a)
-        context.channel.receive(b, label, y_c)
-        return _alike(column, (y_c, y_a))
-    mask, y_b = (stream.words(column.shape, column.dtype.type) for _ in range(2))
+
+        def take(piece: slice) -> None:
+            context.channel.receive(a, label, second[piece])
+            context.channel.receive(b, label, first[piece])
+
+        context.stream(label, length, take=take)
+        return _alike(column, (first, second))  # y_c, y_a
+    sent, y_b = (first, second) if context.me == a else (second, first)
     mine = more(column.parts[0], column.parts[1]) if context.me == a else column.parts[1]
-    sent: NDArray[Any] = np.take(mine, order)
-    if context.me == a:  # y_a = permuted(x_a + x_b) - mask
-        less(sent, mask, out=sent)
-        context.channel.send(c, label, sent)
-        return _alike(column, (sent, y_b))
-    more(sent, mask, out=sent)  # y_c = permuted(x_c) + mask - y_b
-    less(sent, y_b, out=sent)
-    context.channel.send(c, label, sent)
-    return _alike(column, (y_b, sent))
+
+    def permuted(piece: slice) -> NDArray[Any]:
+        out: NDArray[Any] = sent[piece]
+        mask = stream.words(len(out), column.dtype.type)
+        stream.fill(y_b[piece])
+        np.take(mine, order[piece], out=out, mode="clip")  # all are within; other modes take a copy of the result
+        if context.me == a:  # y_a = permuted(x_a + x_b) - mask
+            less(out, mask, out=out)
+        else:  # y_c = permuted(x_c) + mask - y_b
+            more(out, mask, out=out)
+            less(out, y_b[piece], out=out)
+        return out
+
+    context.stream(label, length, sends=(c, permuted))
+    return _alike(column, (first, second))  # y_a, y_b or y_b, y_c
 
 
 def _alike(column: OneShare, parts: Pair) -> OneShare:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from spark_mpc.protocols.rep3.adders import carries, summands
 from spark_mpc.protocols.rep3.arithmetic import plus_public
 from spark_mpc.protocols.rep3.boolean import conjunction
-from spark_mpc.protocols.rep3.context import Context
+from spark_mpc.protocols.rep3.context import CACHED, Context, cut
 from spark_mpc.protocols.rep3.replication import Pair, dealt, sums
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
@@ -38,7 +38,7 @@ def wrap_type(bits: int) -> type[Any]:
 def truncated(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
     """x / 2^bits, rounded down or up at random: floor(x / 2^bits), plus one with the probability of the fraction.
 
-    x + 2^62 lies in [0, 2^63), so that its summands wrap exactly where one of them has its uppermost bit.
+    u + v = x + 2^62 lies in [0, 2^63), so that it wraps exactly where one of u and v has its uppermost bit.
 
     Args:
         context: of this party.
@@ -55,33 +55,44 @@ def truncated(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
     assert 0 <= bits <= MOST_BITS
     if not bits:
         return x
-    lifted = plus_public(context, x, 1 << MOST_BITS)
-    narrow = wrap_type(bits)
+
+    def write(piece: slice, out: Words) -> None:
+        summand = _summand(context, x.piece(piece), 1 << MOST_BITS)
+        low = (~summand >> np.uint64(WORD_BITS - 1)).astype(wrap_type(bits))  # 1 where it is below 2^63
+        u_low = dealt(context, 0, low if context.me == 0 else None, len(out), sums(wrap_type(bits)))
+        both_low = u_low[context.me - 1] * low  # at party 0 without meaning, and not used
+        for cached in cut(slice(0, len(out)), CACHED):
+            out[cached] = _rounded_part(context, summand[cached], both_low[cached], bits)
+
     with context.step("truncate"):
-        known = (~(lifted.parts[0] + lifted.parts[1]) >> np.uint64(63)).astype(narrow) if context.me == 0 else None
-        low = dealt(context, 0, known, len(x), sums(narrow))  # 1 where u < 2^63
-
-        def write(piece: slice, out: NDArray[Any]) -> None:
-            out[:] = _rounded_part(context, lifted.piece(piece), (low[0][piece], low[1][piece]), bits)
-
-        quotient = context.reshared_in_chunks("share", len(x), x.dtype, write)
-    return plus_public(context, Arithmetic(quotient), -(1 << (MOST_BITS - bits)) - (1 << (WORD_BITS - bits)))
+        return Arithmetic(context.reshared_in_messages("share", len(x), x.dtype, write))
 
 
-def _rounded_part(context: Context, x: Arithmetic, low: Pair, bits: int) -> Words:
-    """This party's part of floor(u / 2^bits) + ceil(v / 2^bits) + [u < 2^63] [v < 2^63] 2^(64 - bits)."""
-    part = context.zero_sum(len(x), np.uint64)
+def _summand(context: Context, x: Arithmetic, lift: int) -> Words:
+    """u = x0 + x1 + lift at party 0, v = x2 at the others."""
+    summand: Words = x.parts[context.me % 2]
+    if context.me == 0:
+        summand = summand + x.parts[1]
+        summand += np.uint64(lift)
+    return summand
+
+
+def _rounded_part(context: Context, summand: Words, both_low: NDArray[Any], bits: int) -> Words:
+    """This party's part of x / 2^bits, from its summand of x + 2^62 and its part of [u < 2^63] [v < 2^63].
+
+    It is floor(u / 2^bits) + ceil(v / 2^bits) + [u < 2^63] [v < 2^63] 2^(64 - bits), less what was added to x, and less
+    the wrap of a sum of which one summand is 2^63 or more.
+    """
+    part = context.zero_sum(len(summand), np.uint64)
     shift = np.uint64(bits)
     if context.me == 0:
-        part += (x.parts[0] + x.parts[1]) >> shift
+        part += summand >> shift
+        part -= np.uint64((1 << (MOST_BITS - bits)) + (1 << (WORD_BITS - bits)))
         return part
-    v = x.parts[context.me % 2]
     if context.me == 1:
-        part += v >> shift
-        part += (v & np.uint64((1 << bits) - 1)) != 0
-    term = low[context.me - 1].astype(np.uint64) << np.uint64(WORD_BITS - bits)
-    term *= ~v >> np.uint64(63)
-    part += term
+        part += summand >> shift
+        part += (summand & np.uint64((1 << bits) - 1)) != 0
+    part += both_low.astype(np.uint64) << np.uint64(WORD_BITS - bits)
     return part
 
 
@@ -99,29 +110,27 @@ def truncated_exactly(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
     assert 0 <= bits <= MOST_BITS
     if not bits:
         return x
-    lifted = plus_public(context, x, 1 << (WORD_BITS - 1))
-    out = np.empty(len(x), np.uint64), np.empty(len(x), np.uint64)
-    for start in range(0, len(x), context.chunk):
-        piece = slice(start, start + context.chunk)
+    out = np.empty((2, len(x)), np.uint64)
+    for piece in cut(slice(0, len(x)), context.chunk):
         with context.step("floor"):
-            quotient = _floor(context, lifted.piece(piece), bits)
-        for whole, part in zip(out, quotient, strict=True):
-            whole[piece] = part
-    return plus_public(context, Arithmetic(out), -(1 << (WORD_BITS - 1 - bits)))
+            out[:, piece] = _floor(context, x.piece(piece), bits)
+    return Arithmetic((out[0], out[1]))
 
 
 def _floor(context: Context, x: Arithmetic, bits: int) -> Pair:
-    """floor(u / 2^bits) + floor(v / 2^bits) + carry - wrap 2^(64 - bits), modulo 2^64."""
-    u, v = summands(context, x)
+    """floor(u / 2^bits) + floor(v / 2^bits) + carry - wrap 2^(64 - bits), modulo 2^64, for u + v = x + 2^63."""
+    lifted = plus_public(context, x, 1 << (WORD_BITS - 1))
+    u, v = summands(context, lifted)
     generates = conjunction(context, "generate", u, v)
     carry, wrap = carries(context, generates, (u[0] ^ v[0], u[1] ^ v[1]), bits)
     part = context.zero_sum(len(x), np.uint64)
     part += _bit_part(context, "carry", carry, len(x), np.uint64)
     part -= _bit_part(context, "wrap", wrap, len(x), wrap_type(bits)).astype(np.uint64) << np.uint64(WORD_BITS - bits)
     if context.me == 0:
-        part += (x.parts[0] + x.parts[1]) >> np.uint64(bits)
+        part += (lifted.parts[0] + lifted.parts[1]) >> np.uint64(bits)
+        part -= np.uint64(1 << (WORD_BITS - 1 - bits))
     elif context.me == 1:
-        part += x.parts[1] >> np.uint64(bits)
+        part += lifted.parts[1] >> np.uint64(bits)
     return context.reshared("share", part)
 
 
