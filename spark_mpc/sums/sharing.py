@@ -20,7 +20,7 @@ from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3.context import CHUNK, PARTIES, Context
 from spark_mpc.protocols.rep3.costs import Rep3Costs
 from spark_mpc.protocols.rep3.engine import Rep3
-from spark_mpc.protocols.rep3.outside import most_bytes, opened_outside, shared_inside, taken_inside
+from spark_mpc.protocols.rep3.outside import most_bytes, opened_bytes, opened_outside, shared_inside, taken_inside
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES, Words
 from spark_mpc.ring.streams import KeyStream
@@ -196,8 +196,8 @@ def cost_around(
     inside += costs.open_words(opened, to=inside_numbers(file, recipients))
     sent = dict(zip(file.compute, inside.sent_bytes, strict=True))
     outside = sum(name not in file.compute for name in recipients)
-    for name in file.compute[:2]:
-        sent[name] += outside * 8 * opened
+    for number, name in enumerate(file.compute):
+        sent[name] += outside * opened_bytes(number, opened)
     for name, length in shared.items():
         if name not in sent:
             sent[name] = sum(most_bytes(number, length) for number in range(PARTIES)) if length else 0

@@ -15,7 +15,7 @@ from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import KEY_BYTES, Words
 from spark_mpc.ring.streams import KeyStream
 
-__all__ = ["most_bytes", "opened_outside", "shared_inside", "taken_inside"]
+__all__ = ["most_bytes", "opened_bytes", "opened_outside", "shared_inside", "taken_inside"]
 
 _WORD_BYTES = 8
 
@@ -53,6 +53,11 @@ def taken_inside(me: int, payload: bytes, length: int) -> Arithmetic:
     seeded = _stream(payload[:KEY_BYTES], length)
     last = np.frombuffer(payload, "<u8", offset=KEY_BYTES).astype(np.uint64)
     return Arithmetic((seeded, last) if me == 1 else (last, seeded))
+
+
+def opened_bytes(me: int, length: int) -> int:
+    """The length of the message of compute party `me` to a recipient that does not compute; 0 if it sends none."""
+    return 0 if me == PARTIES - 1 else _WORD_BYTES * length
 
 
 def opened_outside(me: int, shared: Arithmetic) -> bytes | None:

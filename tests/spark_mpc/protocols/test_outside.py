@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from spark_mpc.errors import WireError
-from spark_mpc.protocols.rep3.outside import most_bytes, opened_outside, shared_inside, taken_inside
+from spark_mpc.protocols.rep3.outside import most_bytes, opened_bytes, opened_outside, shared_inside, taken_inside
 from spark_mpc.protocols.shares import Arithmetic
 from tests.tools.three import three_parties
 
@@ -27,6 +27,7 @@ def test_what_is_shared_inside_is_held_by_two_and_opens_to_the_value(words: NDAr
     np.testing.assert_array_equal(sum((share.parts[0] for share in shares), np.zeros(len(words), np.uint64)), words)
     sent = [opened_outside(me, share) for me, share in enumerate(shares)]
     assert sent[2] is None
+    assert [len(part or b"") for part in sent] == [opened_bytes(me, len(words)) for me in range(3)]
     opened = [np.frombuffer(part, "<u8") for part in sent if part is not None]
     np.testing.assert_array_equal(opened[0] + opened[1], words)
 
