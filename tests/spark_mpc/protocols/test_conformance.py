@@ -6,6 +6,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dp.noise.coins import laplace_coins
 from spark_mpc.circuits.compaction import compacted
 from spark_mpc.circuits.exponential import sigmoid
 from spark_mpc.circuits.fixed_point import FixedPoint
@@ -23,6 +25,8 @@ from spark_mpc.circuits.keys import Key
 from spark_mpc.circuits.quicksort import quicksorted
 from spark_mpc.circuits.radix_sort import radix_sorted
 from spark_mpc.circuits.scans import Direction, segmented_sum, segments_from
+from spark_mpc.noise.geometric import geometric_noise
+from spark_mpc.noise.laplace import laplace_noise
 from spark_mpc.protocols.cost import FREE
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.plain import Plain
@@ -58,10 +62,14 @@ OPERATIONS: dict[str, Operation] = {
     "multiply": lambda e, o: e.multiply(o.x_shared(e), o.y_shared(e)),
     "multiply in 32 bits": lambda e, o: e.multiply(o.x_shared(e, np.uint32), o.y_shared(e, np.uint32)),
     "dot": lambda e, o: e.dot(o.rows(o.x_shared(e)), o.rows(o.y_shared(e))),
+    "dot of two vectors": lambda e, o: e.dot(
+        o.x_shared(e).map(lambda part: part[None]), o.y_shared(e).map(lambda part: part[None])
+    ),
     "matmul": lambda e, o: e.matmul(o.rows(o.x_shared(e)), o.columns(o.y_shared(e))),
     "xor public bits": lambda e, o: e.xor_public(o.bits(e), o.y & np.uint64(1)),
     "not": lambda e, o: e.xor_public(o.bits(e), 1),
     "both": lambda e, o: e.both(o.bits(e), e.zero(o.x_shared(e))),
+    "both of two constants": lambda e, o: e.both(o.bits(e), e.constant_bits(o.y & np.uint64(1))),
     "and words": lambda e, o: e.and_words(o.x_binary(e), o.y_binary(e)),
     "xor words": lambda e, o: e.xor_words(o.x_binary(e), o.y) ^ o.y_binary(e),
     "xor a word": lambda e, o: e.xor_words(o.x_binary(e), 2**64 - 1),
@@ -304,3 +312,21 @@ def test_truncations_shuffles_and_openings_do_the_same_over_mutual_tls(tls_chann
     np.testing.assert_array_equal(x, y)
     assert not np.array_equal(x, words)
     assert both.sent_bytes == both.declared.sent_bytes
+
+
+@pytest.mark.slow
+def test_noise_over_mutual_tls_sends_what_is_declared(tls_channels: list[StreamChannel]) -> None:
+    """Its law is tested in process; here: alive, bounded by its coins, and at the declared cost."""
+    nothing, cells = Operands(np.zeros(0, np.uint64), np.zeros(0, np.uint64)), 999
+    coins = laplace_coins([Fraction(1000)], [cells], Fraction(1, 10**9))
+
+    def program(engine: Engine, _: Operands) -> list[Any]:
+        return [laplace_noise(engine, coins, [cells]), geometric_noise(engine, coins[0], cells)]
+
+    both = measured(program, nothing, channels=tls_channels)
+    laplace, geometric = (draws.view(np.int64) for draws in both.result)
+    assert np.abs(laplace).max() <= 2 ** coins[0].digits
+    assert 0 <= geometric.min() <= geometric.max() < 2 ** coins[0].digits
+    assert len(set(laplace.tolist())) > cells // 2 < len(set(geometric.tolist()))
+    assert both.sent_bytes == both.declared.sent_bytes
+    assert both.rounds <= both.declared.rounds
