@@ -2,8 +2,8 @@
 
 The secret x is the sum of u = x0 + x1, which party 0 knows, and v = x2, which parties 1 and 2 know. Each shifts its
 own. What is left to find is whether u + v wraps around 2^64 and, for exact results, what it carries into the lowest
-bit that is kept. Leaving the wrap to chance fails with probability about |x| / 2^63 for each element, which fixed
-point of useful width cannot afford; here it is found, and results are never wrong.
+bit that is kept. Leaving the wrap to chance fails with probability about |x| / 2^64 for each element, which fixed
+point of useful width cannot afford; here it is found, and results are never wrong (docs/decisions/0020-truncation.md).
 Source: Mohassel, Rindal 2018, section 5.1 (shares truncated by their holders, two against one); Rathee et al. 2021
 (SiRnn: the wrap from the uppermost bits of the shares, where the secret's own is known).
 """
@@ -36,7 +36,7 @@ def wrap_type(bits: int) -> type[Any]:
 
 
 def truncated(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
-    """x / 2^bits, rounded down or up at random: floor(x / 2^bits), plus one with the probability of the fraction.
+    """x / 2^bits, rounded down or up: floor(x / 2^bits), plus one by chance.
 
     u + v = x + 2^62 lies in [0, 2^63), so that it wraps exactly where one of u and v has its uppermost bit.
 
@@ -45,9 +45,9 @@ def truncated(context: Context, x: Arithmetic, bits: int) -> Arithmetic:
         x: uint64, shape (n,), |x| < 2^62.
         bits: 0 to 62.
 
-    Guarantees: in the domain every result is floor(x / 2^bits) or one more. Where the parts of x are uniform, as after
-        an input or a product, it is floor((x + r) / 2^bits) for a uniform r in [0, 2^bits): right on average.
-        Outside the domain it may be wrong by multiples of 2^(64 - bits).
+    Guarantees: in the domain every result is floor(x / 2^bits) or one more. It is floor((x + r) / 2^bits) for r = -x2
+        modulo 2^bits: right on average where x2 is uniform, as after a product; the floor where x2 is zero, as in
+        public words and in what party 0 has input. Outside the domain it may be wrong by multiples of 2^(64 - bits).
     Leaks: nothing before an opening. Each party by itself can tell r: an opened result says of x as much as
         floor((x + r) / 2^bits) with a public r does, so that a sensitivity counts one unit for it.
     Cost: 2 rounds; 9.3 bytes an element and party (party 0 sends 12, the others 8), 10.7 beyond 32 bits.

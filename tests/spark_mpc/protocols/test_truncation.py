@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,9 +11,11 @@ from hypothesis import strategies as st
 
 from spark_mpc.protocols.engine import Engine
 from spark_mpc.protocols.rep3.context import CHUNK
+from spark_mpc.protocols.rep3.engine import Rep3
 from spark_mpc.protocols.shares import Arithmetic
 from spark_mpc.ring.masks import Words
 from tests.tools.conformance import Operands, measured
+from tests.tools.three import three_parties
 
 ANY_EDGES = [0, 1, 2, 2**32 - 1, 2**32, 2**62 - 1, 2**62, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 2**62, 2**64 - 1]
 NEAR_EDGES = [0, 1, 2**61, 2**62 - 1, 2**62 - 2, 2**64 - 1, 2**64 - 2**62, 2**64 - 2**62 + 1]
@@ -99,6 +103,39 @@ def test_rounding_is_right_on_average(numerator: int) -> None:
         assert z_score(up, numerator / 256) < Z_LIMIT
     assert z_score(np.zeros(MANY, np.uint64), numerator / 256) > Z_LIMIT, "always down must not pass"
     assert z_score(np.arange(MANY, dtype=np.uint64) % np.uint64(2), numerator / 256) > Z_LIMIT, "a coin must not pass"
+
+
+@pytest.mark.parametrize("owner", [None, 0, 1, 2], ids=["public", "party 0", "party 1", "party 2"])
+def test_public_words_and_those_of_party_0_are_rounded_down_until_they_are_multiplied(owner: int | None) -> None:
+    values = np.full(MANY, 77, np.uint64)
+
+    def program(engine: Rep3) -> list[Any]:
+        x = engine.constant(values)
+        if owner is not None:
+            x = engine.input_words(owner, values if engine.me == owner else None, MANY)
+        product = engine.multiply(x, engine.constant(np.ones(MANY, np.uint64)))
+        return [engine.open_words(engine.truncated(each, 8)) for each in (x, product)]
+
+    (direct, multiplied), *_ = three_parties(program)[0]
+    assert z_score(multiplied, 77 / 256) < Z_LIMIT
+    assert not direct.any() if owner in (None, 0) else z_score(direct, 77 / 256) < Z_LIMIT
+
+
+@pytest.mark.parametrize("distance", [0, 1, 255, 256, 257, 1000])
+def test_neighbours_that_are_rounded_alike_move_by_whole_units(distance: int) -> None:
+    """A sensitivity of distance / 2^bits units is too small: it is the next whole number, and that is reached."""
+    rng = np.random.default_rng(distance)
+    values, known, v = (rng.integers(0, 2**bits, MANY, np.uint64) for bits in (40, 64, 64))
+
+    def program(engine: Rep3) -> list[Any]:
+        cut = []
+        for x in (values, values + np.uint64(distance)):
+            parts = x - known - v, known, v
+            cut.append(engine.truncated(Arithmetic((parts[engine.me], parts[(engine.me + 1) % 3])), 8))
+        return [engine.open_words(each) for each in cut]
+
+    (one, other), *_ = three_parties(program)[0]
+    assert (other - one).max() == -(-distance // 256)
 
 
 def left_to_chance(values: Words, bits: int, seed: int) -> Words:
