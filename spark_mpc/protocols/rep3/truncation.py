@@ -3,7 +3,7 @@
 The secret x is the sum of u = x0 + x1, which party 0 knows, and v = x2, which parties 1 and 2 know. Each shifts its
 own. What is left to find is whether u + v wraps around 2^64 and, for exact results, what it carries into the lowest
 bit that is kept. Leaving the wrap to chance fails with probability about |x| / 2^64 for each element, which fixed
-point of useful width cannot afford; here it is found, and results are never wrong (docs/decisions/0020-truncation.md).
+point of useful width cannot afford; here it is found, and results are never wrong (decision 0020).
 Source: Mohassel, Rindal 2018, section 5.1 (shares truncated by their holders, two against one); Rathee et al. 2021
 (SiRnn: the wrap from the uppermost bits of the shares, where the secret's own is known).
 """
