@@ -14,19 +14,24 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.peers.three_cases import RADIX_BITS
+
 __all__ = ["VARIABLE", "Floor", "NoFloor", "floor"]
 
 VARIABLE = "REP3_FLOOR"
 """Of the environment: where the script lies."""
 
 _OPERATIONS = {
+    "sum of three": "sum3",
     "multiply": "mul",
     "compare": "lt_chunk",
     "bits to numbers": "b2a",
     "shuffle": "shuffle",
     "sort": "quick",
+    "radix sort": "radix",
     "matmul": "matmul",
 }
+_MATRIX_ROWS = 1000
 _SECONDS = 300
 
 
@@ -39,8 +44,8 @@ class Floor:
     """What the prototype took.
 
     Attributes:
-        seconds: of the slowest party, in its best repetition.
-        cpu_seconds: of all parties, each in its best repetition.
+        seconds: of the slowest party, in its best repetition; for as many rows as were asked for.
+        cpu_seconds: of all parties, each in its best repetition; likewise.
     """
 
     seconds: float
@@ -60,16 +65,20 @@ def floor(case: str, rows: int, repetitions: int) -> Floor:
         raise NoFloor("the prototype has no such operation")
     if case == "matmul" and find_spec("numba") is None:
         raise NoFloor("the prototype's matrix product needs numba")
-    return _measured([sys.executable, path, _OPERATIONS[case], str(rows)], repetitions)
+    if case == "matmul" and rows != _MATRIX_ROWS:
+        raise NoFloor(f"the prototype's matrices have {_MATRIX_ROWS} rows")
+    return _measured([sys.executable, path, _OPERATIONS[case], str(rows)], rows, repetitions)
 
 
-def _measured(command: list[str], repetitions: int) -> Floor:
+def _measured(command: list[str], rows: int, repetitions: int) -> Floor:
     if not Path(command[1]).is_file():
         raise NoFloor(f"{VARIABLE} names no file: {command[1]}")
-    told = json.loads(_last_line(command, {**os.environ, "REPS": str(repetitions)}))
+    environment = {**os.environ, "REPS": str(repetitions), "KB": str(RADIX_BITS)}
+    told = json.loads(_last_line(command, environment))
     if not all(told["ok"]):
         raise NoFloor("the prototype's own result is wrong")
-    return Floor(told["wall"], sum(told["cpu"]))
+    share = rows / told["n"]  # it fills its last chunk up
+    return Floor(share * told["wall"], share * sum(told["cpu"]))
 
 
 def _last_line(command: list[str], environment: dict[str, str]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from numpy.typing import NDArray
 
 from benchmarks._plain_channel import plain_channel
-from benchmarks._rep3_programs import PROGRAMS, opened, shared
+from benchmarks._rep3_programs import PROGRAMS, SUM, Uploads, opened, shared
 from benchmarks.peers.three_cases import Case, Inputs
 from benchmarks.peers.three_parties import Party, Spent, serve
 from spark_mpc.federation_file import FederationFile, Peer
@@ -22,6 +23,7 @@ from spark_mpc.identity import Identity
 from spark_mpc.protocols.channel import Channel
 from spark_mpc.protocols.rep3.context import PARTIES, Context
 from spark_mpc.protocols.rep3.engine import Rep3
+from spark_mpc.ring.masks import PairKey
 from spark_mpc.ring.streams import KeyStream
 from spark_mpc.talk import exchange
 from spark_mpc.transport.base import RENDEZVOUS
@@ -65,13 +67,20 @@ def open_tls(setup: Mapping[str, Any]) -> Iterator[Party]:
 class _Ours:
     """See `Party`."""
 
+    _work: Callable[[], Any]
+
     def __init__(self, channel: Channel, keys: tuple[str, str]) -> None:
         self._channel = channel
-        own, following = (KeyStream(bytes.fromhex(key)) for key in keys)
-        self._engine = Rep3(Context(channel, own, following))
+        own, following = map(bytes.fromhex, keys)
+        self._engine = Rep3(Context(channel, KeyStream(own), KeyStream(following)))
+        self._uploads = Uploads(channel, (PairKey(own, adds=True), PairKey(following, adds=False)))
 
     def share(self, case: Case, _rows: int, inputs: Inputs) -> None:
-        self._case, self._inputs = case, shared(self._engine, inputs)
+        self._case = case
+        if case.name == SUM:
+            self._work = partial(self._uploads.total, inputs[self._channel.me].view(np.uint64))
+        else:
+            self._work = partial(PROGRAMS[case.name], self._engine, *shared(self._engine, inputs))
 
     def barrier(self) -> None:
         others = [number for number in range(PARTIES) if number != self._channel.me]
@@ -83,13 +92,15 @@ class _Ours:
     def run(self) -> None:
         meter = self._channel.meter
         sent, rounds = meter.sent_bytes, meter.rounds
-        self._result = PROGRAMS[self._case.name](self._engine, *self._inputs)
+        self._result = self._work()
         self._spent = Spent(meter.sent_bytes - sent, meter.rounds - rounds)
 
     def spent(self) -> Spent:
         return self._spent
 
-    def opened(self) -> NDArray[Any]:
+    def opened(self) -> NDArray[Any] | None:
+        if self._case.name == SUM:
+            return None if self._result is None else self._result.view(np.int64)
         return opened(self._engine, self._result, self._case)
 
 

@@ -42,6 +42,8 @@ _PROGRAMS: Mapping[str, Callable[..., Any]] = {
     "sigmoid": jax.nn.sigmoid,
 }
 _LACKING = {
+    "sum of three": "its inputs are shared, and its results opened, outside of what it computes",
+    "radix sort": "no sort by some bits of a number; it sorts whole ones",
     "shuffle": "no such operation; its own programs sort by secret random numbers instead",
     "bits to numbers": "no such operation; bits are converted where they are used",
 }

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CASES", "COMPARED", "Case", "Inputs"]
+__all__ = ["CASES", "COMPARED", "RADIX_BITS", "Case", "Inputs"]
 
 Inputs = tuple[NDArray[Any], ...]
-"""Signed 64-bit integers (secret numbers), booleans (secret bits), or floats (secret fixed-point numbers)."""
+"""Signed 64-bit integers (secret numbers), unsigned ones (secret words of bits), booleans (secret bits), or floats
+(secret fixed-point numbers). Of a sum each party has one input, in the clear, and sharing it is part of the work."""
 
 _INNER = 100  # columns of the left matrix
 COMPARED = 2**61
 """Numbers that are compared or sorted lie in [-2^61, 2^61)."""
+RADIX_BITS = 32
+"""The uppermost bits of a word are the key of a radix sort; below them is the row's number, which moves along."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,15 @@ def _one_column(rng: np.random.Generator, rows: int) -> Inputs:
     return (_integers(rng, COMPARED, rows),)
 
 
+def _three_vectors(rng: np.random.Generator, rows: int) -> Inputs:
+    return *_any_words(rng, rows), *_any_words(rng, rows)[:1]
+
+
+def _numbered_keys(rng: np.random.Generator, rows: int) -> Inputs:
+    keys = rng.integers(0, 2**RADIX_BITS, rows, dtype=np.uint64)
+    return (keys << np.uint64(64 - RADIX_BITS) | np.arange(rows, dtype=np.uint64),)
+
+
 def _integers(rng: np.random.Generator, bound: int, shape: int | tuple[int, ...]) -> NDArray[Any]:
     return rng.integers(-bound, bound - 1, shape, dtype=np.int64, endpoint=True)
 
@@ -109,6 +121,7 @@ _MANY, _FEW = (1_000_000,), 100_000
 CASES = {
     case.name: case
     for case in (
+        Case("sum of three", (1_000_000, 10_000_000), _FEW, _three_vectors, lambda x, y, z: x + y + z),
         Case("multiply", _MANY, _FEW, _any_words, np.multiply),
         Case("compare", _MANY, _FEW, _numbers, np.less),
         Case("equality", _MANY, _FEW, _half_equal, np.equal),
@@ -116,6 +129,7 @@ CASES = {
         Case("bits to numbers", _MANY, _FEW, lambda rng, rows: _chosen(rng, rows)[:1], lambda bits: bits.astype(int)),
         Case("shuffle", _MANY, _FEW, _one_column, lambda x: x, ordered=False),
         Case("sort", (100_000, 1_000_000), 10_000, _one_column, np.sort),
+        Case("radix sort", (100_000, 1_000_000), 10_000, _numbered_keys, np.sort),
         Case("matmul", (1000,), 200, _matrices, np.matmul),
         Case("fixed-point multiply", _MANY, _FEW, _two_reals, np.multiply, tolerance=0.01),
         Case("sigmoid", _MANY, _FEW, _reals(6.0), _sigmoid, tolerance=0.01),

@@ -10,10 +10,13 @@ import pytest
 
 from benchmarks._floor import VARIABLE, Floor, NoFloor, floor
 from benchmarks._peers import SPU
-from benchmarks._rep3_programs import PROGRAMS
+from benchmarks._rep3_programs import PROGRAMS, SUM
 from benchmarks._three import Three, ThreeFailed
 from benchmarks.peers.three_cases import CASES
 from benchmarks.rep3 import ours
+from spark_mpc.circuits.radix_cost import radix_cost
+from spark_mpc.protocols.rep3.context import CHUNK
+from spark_mpc.protocols.rep3.costs import Rep3Costs
 from tests.benchmarks.test_cli import quick_records
 
 ROWS = 200
@@ -38,7 +41,7 @@ def measured(transport, names):
 
 
 def test_every_case_has_a_program():
-    assert set(PROGRAMS) == set(CASES)
+    assert {*PROGRAMS, SUM} == set(CASES)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
@@ -62,11 +65,19 @@ def test_of_a_shuffle_only_the_rows_count():
 
 
 def test_our_processes_compute_and_count_what_they_send(cache):
-    results = measured("plain", ["multiply", "compare", "shuffle", "matmul"])
+    results = measured("plain", ["sum of three", "multiply", "compare", "shuffle", "radix sort", "matmul"])
     spent = {name: (result.rounds, result.sent_bytes) for name, result in results.items()}
-    assert spent["compare"][0] == 8
-    del spent["compare"]
-    assert spent == {"multiply": (1, 8 * ROWS), "shuffle": (3, 16 * ROWS), "matmul": (1, 8 * ROWS * ROWS)}
+    assert spent.pop("compare")[0] == 8
+    by_digits = radix_cost(Rep3Costs(CHUNK), ROWS, chunk=CHUNK, sums=0, words=[32], widths=[8])
+    rounds, sent = spent.pop("radix sort")
+    assert sent == max(by_digits.sent_bytes)
+    assert rounds <= by_digits.rounds
+    assert spent == {
+        "sum of three": (1, 8 * ROWS),
+        "multiply": (1, 8 * ROWS),
+        "shuffle": (3, 16 * ROWS),
+        "matmul": (1, 8 * ROWS * ROWS),
+    }
 
 
 @pytest.mark.long
@@ -103,16 +114,23 @@ def prototype(tmp_path, monkeypatch):
 
 
 def test_a_prototype_tells_its_best(prototype):
-    prototype(wall=0.5, cpu=[0.25, 0.5, 1.0], ok=[True, True, True])
+    prototype(wall=0.5, cpu=[0.25, 0.5, 1.0], ok=[True, True, True], n=ROWS)
     assert floor("multiply", ROWS, 3) == Floor(0.5, 1.75)
 
 
+def test_a_prototype_that_fills_its_last_chunk_up_is_compared_row_by_row(prototype):
+    prototype(wall=0.5, cpu=[0.25, 0.5, 1.0], ok=[True, True, True], n=2 * ROWS)
+    assert floor("compare", ROWS, 3) == Floor(0.25, 0.875)
+
+
 def test_a_prototype_that_is_wrong_or_lacks_the_case_gives_no_floor(prototype):
-    prototype(wall=0.5, cpu=[0.25, 0.5, 1.0], ok=[True, False, True])
+    prototype(wall=0.5, cpu=[0.25, 0.5, 1.0], ok=[True, False, True], n=ROWS)
     with pytest.raises(NoFloor, match="wrong"):
         floor("multiply", ROWS, 3)
     with pytest.raises(NoFloor, match="no such operation"):
         floor("sigmoid", ROWS, 3)
+    with pytest.raises(NoFloor, match="1000 rows"):
+        floor("matmul", ROWS, 3)
 
 
 def test_a_prototype_that_is_no_file_or_fails_gives_no_floor(tmp_path, monkeypatch):
