@@ -9,7 +9,8 @@ Records compare ours over mutual TLS with ours over plain sockets ("plain") and 
 sockets with the prototype ("prototype") that the environment variable REP3_FLOOR names: there the best repetition of
 both, since that is what the prototype tells; elsewhere medians. `cpu_seconds` are those of all three parties, which
 others' load on the machine hardly changes; `peak_mib` is the most that a party ever held, its interpreter and libraries
-included. SPU counts sends where ours counts rounds of messages that wait for one another.
+included. SPU counts sends where ours counts rounds of messages that wait for one another. `_rep3_page` makes
+docs/benchmarks-rep3.md of a whole run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from functools import partial
 from cryptography.hazmat.primitives.serialization import NoEncryption
 
 from benchmarks._floor import NoFloor, floor
+from benchmarks._machine import machine
 from benchmarks._peers import SPU, PeerFailed
 from benchmarks._three import Measured, Three, ThreeFailed, cores, free_ports
 from benchmarks.peers.three_cases import CASES, Case
@@ -80,7 +82,7 @@ def _compare(case: Case, rows: int) -> Iterator[dict[str, object]]:
     with cores(_CORES):
         tls, plain = _measured(partial(ours, "tls"), case, rows), _measured(partial(ours, "plain"), case, rows)
         spu = _measured_or_why_not(_spu, case, rows)
-        named = {"case": f"{case.name}, {rows:,} rows", "rows": rows}
+        named = {"case": f"{case.name}, {rows:,} rows", "rows": rows, "machine": machine(_CORES)}
         yield {**named, "transport": "tls", **_record(tls), **_against("plain", tls, plain)}
         yield {**named, "transport": "tls", **_record(tls), **_against("spu", tls, spu)}
         yield {**named, "transport": "plain", **_record(plain), **_against_floor(plain, case, rows)}

@@ -160,5 +160,6 @@ def test_a_quick_run_compares_every_case_with_all_others():
         ]
         for record in of_case:
             assert record["rows"] == case.quick_rows
+            assert "Python" in record["machine"]
             assert record["seconds"] > 0
             assert "skipped" in record or record["ratio"] > 0
