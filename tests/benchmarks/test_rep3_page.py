@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import _rep3_page
+from benchmarks._machine import machine
 from benchmarks._rep3_page import KEPT, PAGE, main, page
 
 
@@ -61,6 +64,14 @@ def test_what_was_not_compared_is_listed():
     assert "Not in this run: " in (told := page_of(fewer))
     assert "select, 1,000,000" in told
     assert "| select" not in told
+
+
+def test_the_machine_of_the_run_is_named():
+    told = [{**record, "machine": machine(2)} for record in kept()]
+    assert f"Machine: {machine(2)}.\n" in page_of(told)
+    assert f"Python {platform.python_version()}, numpy {np.__version__}" in machine(2)
+    unknown = [{name: value for name, value in record.items() if name != "machine"} for record in told]
+    assert "Machine: not on record.\n" in page_of(unknown)
 
 
 def test_only_a_whole_run_of_this_benchmark_makes_a_page():
