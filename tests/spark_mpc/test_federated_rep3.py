@@ -164,9 +164,10 @@ def test_noise_is_fresh_and_not_that_of_three(spark: SparkSession, tables: dict[
 def test_recipients_inside_and_outside(
     recipients: list[str], spark: SparkSession, tables: dict[str, Table], tmp_path: Path
 ) -> None:
+    """Outside of the three a recipient gets two words a cell that depend on rows; who is no recipient gets none."""
     federation = mpc.Federation.local(NAMES, protocol="rep3", compute=("a", "b", "c"))
-    made = ledgers(tmp_path, NAMES)
-    with memory_parties(federation, made, Wire()) as parties:
+    made, wire = ledgers(tmp_path, NAMES), Wire()
+    with memory_parties(federation, made, wire) as parties:
 
         def ask(name: str) -> Any:
             frame = alone(parties[name], tables[name], spark, overlap=1, protocol=SharedWithoutNoise())
@@ -181,6 +182,10 @@ def test_recipients_inside_and_outside(
             answers = {row["k"]: row["n"] for row in outcome.answers.values.to_pylist()}
             assert answers == {key: n for key, (n, _) in pooled(NAMES).items()}
     assert {ledger.spent().epsilon for ledger in made.values()} == {1}
+    for name in ("d", "e"):
+        secret = [m for m in wire.sent if m.peer == name and m.step not in OF_THE_RUN]
+        uploads = {("a", "upload", 8 * len(KEYS)), ("b", "upload", 8 * len(KEYS))} if name in recipients else set()
+        assert sorted((m.sender, m.step, len(m.payload)) for m in secret) == sorted(uploads)
 
 
 def test_runs_have_keys_of_their_own_and_look_alike_for_neighbours(
