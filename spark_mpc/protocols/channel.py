@@ -40,7 +40,7 @@ class Channel(Protocol):
 
     Guarantees: messages of one sender arrive in their order, each once, unaltered; what is received has the label and
         exactly the length that the receiver expects, or the run ends. A party that sends before it receives, round
-        after round, never waits for ever: a send returns at once while at most two messages, or 64 MiB, are on their way.
+        after round, never waits for ever: a send returns at once while at most two messages or 64 MiB are on their way.
     """
 
     @property

@@ -51,8 +51,8 @@ class Context:
         channel: to the other two.
         own: the stream of key k_i, which the previous party holds, too.
         following: the stream of key k_i+1, which the next party holds, too.
-        chunk: elements that go through all rounds of an operation together; a multiple of 64, and at most 2^19: a window
-            of words is then no more than a channel takes before a send waits.
+        chunk: elements that go through all rounds of an operation together; a multiple of 64, and at most 2^19, so that
+            a window of words is no more than a channel takes before a send waits.
     """
 
     channel: Channel
