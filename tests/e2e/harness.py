@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -132,19 +132,20 @@ class Books:
 
 
 class Parties:
-    """Three parties over mutual TLS on loopback, each with its Spark, its lake and its ledger.
+    """Parties over mutual TLS on loopback, each with its Spark, its lake and its ledger.
 
     Args:
         folder: for all that they write.
         protocol: "additive", or "rep3", under which every release pays a small delta, too.
+        names: of all of them; under rep3 the first three compute.
     """
 
-    def __init__(self, folder: Path, protocol: str = "additive") -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, protocol: str = "additive", names: Sequence[str] = PARTIES) -> None:
+        self.folder, self.names = folder, tuple(names)
         self._delta = Fraction(1, 10**9) if protocol == "rep3" else Fraction(0)
         self._processes: dict[str, PartyProcess] = {}
-        self._federation = _write_federation(folder, protocol)
-        for name in PARTIES:
+        self._federation = _write_federation(folder, protocol, self.names)
+        for name in self.names:
             capacity = ApproxDP(100, 1000 * self._delta) if self._delta else PureDP(100)
             Ledger.create(self.ledger(name), capacity=capacity).close()
 
@@ -162,9 +163,14 @@ class Parties:
         """Of a release at this epsilon."""
         return ApproxDP(epsilon, self._delta) if self._delta else PureDP(epsilon)
 
-    def asks(self, epsilon: Fraction, fault: str = "", step: str = "") -> Order:
+    def plus(self, spent: PureDP | ApproxDP, debits: int, epsilon: Fraction) -> PureDP | ApproxDP:
+        """What is spent after so many more releases at this epsilon."""
+        paid = PureDP(spent.epsilon + debits * epsilon)
+        return ApproxDP(paid.epsilon, spent.delta + debits * self._delta) if isinstance(spent, ApproxDP) else paid
+
+    def asks(self, epsilon: Fraction, fault: str = "", step: str = "", *, task: str = "query") -> Order:
         """What a party is told to ask for."""
-        return Order(str(epsilon), fault, step, delta=str(self._delta))
+        return Order(str(epsilon), fault, step, delta=str(self._delta), task=task)
 
     def ledger(self, name: str) -> Path:
         return self.folder / f"{name}.ledger"
@@ -178,7 +184,7 @@ class Parties:
 
     def all_ready(self) -> None:
         """Start whoever does not run, and wait until all of them do."""
-        started = [name for name in PARTIES if name not in self._processes or not self[name].is_running]
+        started = [name for name in self.names if name not in self._processes or not self[name].is_running]
         for name in started:
             self.start(name)
         self.wait_ready(*started)
@@ -199,11 +205,11 @@ class Parties:
         """How their orders ended."""
         return {name: self[name].outcome() for name in names}
 
-    def ask(self, epsilon: Fraction) -> dict[str, Event]:
+    def ask(self, epsilon: Fraction, *, task: str = "query") -> dict[str, Event]:
         """All parties ask for a release, undisturbed."""
-        self.order(dict.fromkeys(PARTIES, self.asks(epsilon)))
+        self.order(dict.fromkeys(self.names, self.asks(epsilon, task=task)))
         # not hurried: a party that was just started reads its lake for the first time while the others wait for it
-        return {name: self[name].outcome(_START_SECONDS) for name in PARTIES}
+        return {name: self[name].outcome(_START_SECONDS) for name in self.names}
 
     def books(self, name: str, epsilon: Fraction) -> Books:
         """What a party's ledger holds of the release at this epsilon."""
@@ -214,13 +220,13 @@ class Parties:
             noised = None if resumable is None else resumable.noised
             return Books(tuple(entry.state for entry in entries), noised, ledger.stored_release(key))
 
-    def spent(self) -> dict[str, PureDP]:
+    def spent(self) -> dict[str, PureDP | ApproxDP]:
         """Of every party's ledger."""
         spent = {}
-        for name in PARTIES:
+        for name in self.names:
             with self._read(name) as ledger:
                 budget = ledger.spent()
-                assert isinstance(budget, PureDP)
+                assert isinstance(budget, PureDP | ApproxDP)
                 spent[name] = budget
         return spent
 
@@ -234,12 +240,13 @@ class Parties:
         return Ledger(SQLiteStore(self.ledger(name), lambda: time.time() + seconds_from_now))
 
 
-def _write_federation(folder: Path, protocol: str) -> Path:
+def _write_federation(folder: Path, protocol: str, names: tuple[str, ...]) -> Path:
     path = folder / "federation.toml"
-    rules = f"timeout_seconds = {_TIMEOUT_SECONDS}\nrendezvous_seconds = {_RENDEZVOUS_SECONDS}\n"
+    rules = f"compute = {list(names[:3])}\n" if protocol == "rep3" else ""
+    rules += f"timeout_seconds = {_TIMEOUT_SECONDS}\nrendezvous_seconds = {_RENDEZVOUS_SECONDS}\n"
     path.write_text(f'[federation]\nname = "faults"\nprotocol = "{protocol}"\n{rules}')
-    with free_ports(len(PARTIES)) as ports:
-        for name, port in zip(PARTIES, ports, strict=True):
+    with free_ports(len(names)) as ports:
+        for name, port in zip(names, ports, strict=True):
             identity = Identity.create(name)
             identity.save(folder)
             add_party(path, Peer(name, f"127.0.0.1:{port}", (identity.certificate,)))

@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 
 import spark_mpc as mpc
 from spark_mpc import dp, lake
-from spark_mpc.federated_frame import FederatedFrame
+from spark_mpc.federated_frame import FederatedFrame, FederatedQuery
 from spark_mpc.federation import Study
 
 CONF = {
@@ -40,6 +40,7 @@ class Order:
         step: where.
         doomed_table: write a table there, declare it, and delete its files before the release; "" for none.
         delta: of the release.
+        task: "query", or under rep3 "program".
     """
 
     epsilon: str
@@ -47,6 +48,7 @@ class Order:
     step: str = ""
     doomed_table: str = ""
     delta: str = "0"
+    task: str = "query"
 
 
 class Worker:
@@ -93,16 +95,28 @@ class Worker:
         return claims
 
     def _obey(self, claims: FederatedFrame) -> None:
-        groups = claims.groupBy("plan", keys=KEYS, max_groups=1, max_rows=2)
-        query = groups.agg(dp.count().alias("rows"), dp.sum("visits", 0, 10).alias("visits"))
+        asked = {"query": query, "program": program}[self._order.task](claims)
         try:
-            release = query.release(epsilon=self._order.epsilon, delta=self._order.delta)
+            release = asked.release(epsilon=self._order.epsilon, delta=self._order.delta)
         except Exception as error:
             self.say("failed", kind=type(error).__name__, message=str(error))
         else:
             assert release is not None
-            values = release.answers.values.to_pydict()
-            self.say("released", run=release.run_id, free=release.paid_before, values=values)
+            values = release.table if isinstance(release, mpc.ProgramRelease) else release.answers.values
+            self.say("released", run=release.run_id, free=release.paid_before, values=values.to_pydict())
+
+
+def query(claims: FederatedFrame) -> FederatedQuery:
+    """What parties ask for: six cells."""
+    groups = claims.groupBy("plan", keys=KEYS, max_groups=1, max_rows=2)
+    return groups.agg(dp.count().alias("rows"), dp.sum("visits", 0, 10).alias("visits"))
+
+
+def program(claims: FederatedFrame) -> mpc.Program:
+    """The inner product of two parties' numbers of rows: one cell, for which the three have to compute."""
+    rows = claims.groupBy("plan", keys=KEYS, max_groups=1, max_rows=2).agg(dp.count())
+    x, y = (mpc.secret(rows, of=name, at_most=100) for name in ("a", "b"))
+    return mpc.program(lambda x, y: x.dot(y), name="dot", x=x, y=y)
 
 
 def main(name: str, federation: str, table: str, ledger: str) -> None:
