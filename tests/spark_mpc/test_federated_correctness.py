@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark import cloudpickle
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from dp.planning.aggregates import Aggregate
@@ -23,11 +25,16 @@ from spark_mpc.key_service import serve_keys
 from spark_mpc.ring.masks import PairKey, add_masks
 from spark_mpc.sums.additive import MaskBlock, MaskBlockOnExecutor
 from tests.tools.lakes import make_ledgers, write_table
-from tests.tools.twin import WithoutNoise
+from tests.tools.twin import SharedWithoutNoise, WithoutNoise
 
 pytestmark = pytest.mark.slow
 
 NAMES = ("a", "b", "c", "d", "e")
+COMPUTE = {"additive": (), "rep3": ("b", "c", "e")}
+TWINS = {"additive": WithoutNoise(), "rep3": SharedWithoutNoise()}
+CAPACITIES = {"additive": dp.PureDP(1000), "rep3": dp.ApproxDP(1000, "1e-3")}
+PRICES = {"additive": ("100", 0), "rep3": ("1", "1e-6")}
+"""What a release asks for; no noise is drawn, so it could be anything."""
 SCHEMA = "id long, plan int, region string, v int, w long, d double, f float, n decimal(10,2)"
 KEYS = [(plan, region) for plan in (0, 25, 95, 100) for region in ("north", "south", "", "Ünder 'quote`")]
 EVERYTHING = {"max_total_rows": 10_000}
@@ -121,6 +128,9 @@ CASES = [
     Case(dp.sum("v", -5, 20, missing=3).alias("sum3_v"), f"sum(coalesce({V}, 3))"),
     Case(dp.mean("v", -5, 20).alias("mean_v"), f"avg({V})", 1e-12, is_mean=True, zero=7.0),
     Case(dp.mean("v", -5, 20, missing=-5).alias("mean5_v"), f"avg(coalesce({V}, -5))", 1e-12, is_mean=True, zero=7.0),
+    Case(dp.unit_sum("v", -5, 20).alias("units_v"), "sum(CASE WHEN nth = 1 THEN least(greatest(total, -5), 20) END)"),
+    Case(dp.variance("v", -5, 20).alias("variance_v"), f"var_pop({V})", 1e-6, is_mean=True, zero=84.0),
+    Case(dp.stddev("v", -5, 20).alias("stddev_v"), f"stddev_pop({V})", 1e-6, is_mean=True, zero=math.sqrt(84)),
     Case(dp.sum("v", "-0.5", "1.5").alias("sum01_v"), f"sum({clamped('v', 0, 1)})"),  # the integers between the bounds
     Case(dp.sum("w", -(2**30), 2**30).alias("sum_w"), f"sum({W})"),
     *real_cases("d", 1000),
@@ -153,22 +163,22 @@ def tables(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture(scope="module")
 def studies(
     spark: SparkSession, tables: dict[str, lake.Table], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[tuple[int, str], FederatedFrame]]:
-    """Open studies without noise of 2, 3 and 5 parties; "long" takes the executors' path for every vector."""
+) -> Iterator[dict[tuple[str, int], FederatedFrame]]:
+    """Open studies without noise by protocol and parties; "long" takes the executors' path for every vector."""
     frames = {}
     with ExitStack() as running:
-        for count, path in ((2, "driver"), (3, "driver"), (5, "driver"), (3, "long")):
-            names = NAMES[:count]
+        for path, count in (("additive", 2), ("additive", 3), ("additive", 5), ("long", 3), ("rep3", 5)):
+            names, protocol = NAMES[:count], "rep3" if path == "rep3" else "additive"
             study = Study(
-                Federation.local(names),
+                Federation.local(names, protocol=protocol, compute=COMPUTE[protocol]),
                 spark,
-                make_ledgers(tmp_path_factory.mktemp("ledgers"), names),
+                make_ledgers(tmp_path_factory.mktemp("ledgers"), names, CAPACITIES[protocol]),
                 lambda party, step: None,
-                protocol=WithoutNoise(),
+                protocol=TWINS[protocol],
                 long_cells=10 if path == "long" else 10**6,
             )
             mine = {name: tables[name] for name in names}
-            frames[count, path] = running.enter_context(study).contribute("claims", mine, overlap=Overlap(at_most=2))
+            frames[path, count] = running.enter_context(study).contribute("claims", mine, overlap=Overlap(at_most=2))
         yield frames
 
 
@@ -187,24 +197,49 @@ def pooled(spark: SparkSession, tables: dict[str, lake.Table], count: int) -> Da
     return whole
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_the_parties_together_answer_as_the_pooled_rows_would(
-    count: int, spark: SparkSession, tables: dict[str, lake.Table], studies: dict[tuple[int, str], FederatedFrame]
-) -> None:
-    release = the_query(studies[count, "driver"]).release(epsilon="100")
-    assert release is not None
-    answers = {(row["plan"], row["region"]): row for row in release.answers.values.to_pylist()}
-    assert list(answers) == KEYS
+Truths = dict[tuple[int, str], dict[str, Any]]
 
+
+@pytest.fixture(scope="module")
+def truth_of(spark: SparkSession, tables: dict[str, lake.Table]) -> Callable[[int], Truths]:
+    """What Spark says of the pooled rows of so many parties, by group; found once for all protocols."""
     expressions = [F.expr(case.sql).alias(case.aggregate.name) for case in CASES]
-    counted = [F.expr(f"count({case.sql[4:-1]})").alias(f"n_{case.aggregate.name}") for case in CASES if case.row_error]
+    counted = [
+        F.expr(f"count({case.sql[4:-1]})").alias(f"n_{case.aggregate.name}")
+        for case in CASES
+        if case.row_error and not case.is_mean
+    ]
     bins = [
         F.expr(f"count_if(({index}) = {i})").alias(f"{histogram.name}_{i}")
         for histogram, index, width in HISTOGRAMS
         for i in range(width)
     ]
-    rows = pooled(spark, tables, count).groupBy("plan", "region").agg(*expressions, *counted, *bins).collect()
-    truth = {(row["plan"], row["region"]): row.asDict() for row in rows}
+    unit = Window.partitionBy("party", "id", "plan", "region")
+
+    def truth(count: int) -> Truths:
+        rows = (
+            pooled(spark, tables, count)
+            .withColumn("total", F.coalesce(F.sum("v").over(unit), F.lit(0)))
+            .withColumn("nth", F.row_number().over(unit.orderBy("v")))
+        )
+        collected = rows.groupBy("plan", "region").agg(*expressions, *counted, *bins).collect()
+        return {(row["plan"], row["region"]): row.asDict() for row in collected}
+
+    return cache(truth)
+
+
+@pytest.mark.parametrize(("protocol", "count"), [("additive", 2), ("additive", 3), ("additive", 5), ("rep3", 5)])
+def test_the_parties_together_answer_as_the_pooled_rows_would(
+    protocol: str,
+    count: int,
+    truth_of: Callable[[int], Truths],
+    studies: dict[tuple[str, int], FederatedFrame],
+) -> None:
+    release = the_query(studies[protocol, count]).release(*PRICES[protocol])
+    assert release is not None
+    answers = {(row["plan"], row["region"]): row for row in release.answers.values.to_pylist()}
+    assert list(answers) == KEYS
+    truth = truth_of(count)
     for key in KEYS:
         of_group = truth.get(key, {})
         for case in CASES:
@@ -219,13 +254,30 @@ def test_the_parties_together_answer_as_the_pooled_rows_would(
     assert (100, "north") not in truth  # an empty group
 
 
+@pytest.mark.parametrize("protocol", PRICES)
+@pytest.mark.parametrize(
+    "aggregate",
+    [dp.count_distinct("v"), dp.most_frequent("plan", [0, 25]), dp.chosen_quantile("v", "0.5", -5, 20)],
+    ids=lambda aggregate: type(aggregate).__name__,
+)
+def test_what_does_not_add_up_is_refused_before_anything_is_paid(
+    protocol: str, aggregate: Aggregate, studies: dict[tuple[str, int], FederatedFrame]
+) -> None:
+    frame = studies[protocol, 5]
+    ledgers = [party.ledger for party in frame.means.parties]
+    before = [ledger.head() for ledger in ledgers]
+    with pytest.raises(dp.InvalidArgument, match=rf"^agg='{aggregate.name}'.* do not add up: leave it out"):
+        frame.groupBy("plan", "region", keys=KEYS, **EVERYTHING).agg(aggregate).release(*PRICES[protocol])
+    assert [ledger.head() for ledger in ledgers] == before  # no entry, not even one that was given back
+
+
 def test_a_long_vector_on_executors_opens_the_same_words_and_leaves_nothing_behind(
-    studies: dict[tuple[int, str], FederatedFrame], tmp_path: Path
+    studies: dict[tuple[str, int], FederatedFrame], tmp_path: Path
 ) -> None:
     staging = tmp_path / "staging"
     staging.mkdir()
-    on_executors = the_query(studies[3, "long"]).release(epsilon="100", staging=str(staging))
-    on_driver = the_query(studies[3, "driver"]).release(epsilon="100")
+    on_executors = the_query(studies["long", 3]).release(epsilon="100", staging=str(staging))
+    on_driver = the_query(studies["additive", 3]).release(epsilon="100")
     assert on_executors is not None
     assert on_driver is not None
     assert on_executors.answers.values.equals(on_driver.answers.values)
@@ -233,16 +285,21 @@ def test_a_long_vector_on_executors_opens_the_same_words_and_leaves_nothing_behi
     assert list(staging.iterdir()) == []
 
 
+@pytest.mark.parametrize(("protocol", "count"), [("additive", 3), ("rep3", 5)])
 def test_filters_and_no_group_columns(
-    spark: SparkSession, tables: dict[str, lake.Table], studies: dict[tuple[int, str], FederatedFrame]
+    protocol: str,
+    count: int,
+    spark: SparkSession,
+    tables: dict[str, lake.Table],
+    studies: dict[tuple[str, int], FederatedFrame],
 ) -> None:
-    filtered = studies[3, "driver"].where("v >= 0").where("region != 'south' AND d < 999")
+    filtered = studies[protocol, count].where("v >= 0").where("region != 'south' AND d < 999")
     release = filtered.agg(
         dp.count().alias("n"), dp.count_units().alias("people"), dp.sum("v", 0, 20).alias("s"), **EVERYTHING
-    ).release(epsilon="100")
+    ).release(*PRICES[protocol])
     assert release is not None
     truth = (
-        pooled(spark, tables, 3)
+        pooled(spark, tables, count)
         .where("v >= 0 AND region != 'south' AND d < 999")
         .agg(
             F.count("*").alias("n"),
