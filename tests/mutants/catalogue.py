@@ -725,8 +725,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "an input sent as it is",
         (24, 29),
         "spark_mpc/protocols/rep3/replication.py",
-        "rest = kind.less(values, mask)",
-        "rest, mask = values, np.zeros_like(mask)",
+        "context.own.fill(mask[piece])",
+        "mask[piece] = 0",
         ("tests/attacks/test_rep3_views.py",),
     ),
     Mutant(
@@ -757,8 +757,8 @@ MUTANTS: tuple[Mutant, ...] = (
         "the lacking part for everybody inside",
         (29,),
         "spark_mpc/protocols/rep3/replication.py",
-        "if context.next in to:",
-        "if to:",
+        "sends = (context.next, part) if context.next in to else None",
+        "sends = context.next, part",
         ("tests/attacks/test_rep3_coalitions.py::test_an_opening_follows_from_its_result_and_what_a_coalition_holds",),
     ),
     Mutant(

@@ -78,12 +78,13 @@ def missing_part(context: Context, parts: tuple[NDArray[Any], ...], to: tuple[in
     """
     label, held = context.label("open"), parts[0].reshape(-1)
     missing = np.empty(held.shape, held.dtype)
-    context.stream(
-        label,
-        len(held),
-        sends=(context.next, lambda piece: np.ascontiguousarray(held[piece])) if context.next in to else None,
-        take=(lambda piece: context.channel.receive(context.previous, label, missing[piece]))
-        if context.me in to
-        else None,
-    )
+
+    def part(piece: slice) -> NDArray[Any]:
+        return np.ascontiguousarray(held[piece])
+
+    def take(piece: slice) -> None:
+        context.channel.receive(context.previous, label, missing[piece])
+
+    sends = (context.next, part) if context.next in to else None
+    context.stream(label, len(held), sends=sends, take=take if context.me in to else None)
     return missing.reshape(parts[0].shape) if context.me in to else None
