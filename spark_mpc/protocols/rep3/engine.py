@@ -40,10 +40,10 @@ class Rep3:
     Leaks: lengths, labels and the number of rounds, which are public; what `open_words` and `open_bits` name.
     Cost: `costs`. Where an operation says one round, it is one for every `WINDOW` chunks; bytes an element are those of
         columns that fill whole words of 64 bits.
-    Memory: a share of a word has 16 bytes. Beside its arguments, and its result included, an operation takes at most 3
-        shares a row, a shuffle 4.5 (7.5 for three columns), `combined_bits` 2.25 for each of its bits; circuits of
-        several operations up to 7, a radix sort 13, a quicksort 12. What lies between the rounds of a chunk comes on
-        top, some 60 MiB at most, whatever the rows.
+    Memory: a share of a word has 16 bytes. Beside its arguments, and its result and what is on its way included, an
+        operation takes at most 4 shares a row, a shuffle 5.5 (9 for three columns), `combined_bits` 2.75 for each of
+        its bits; circuits of several operations up to 8, a radix sort 15, a quicksort 14. What lies between the rounds
+        of a chunk comes on top, some 60 MiB at most, whatever the rows.
     Source: Araki, Furukawa, Lindell, Nof, Ohara 2016; Mohassel, Rindal 2018.
     """
 
